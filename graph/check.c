@@ -1,0 +1,153 @@
+#define RFN_NO_SITES
+#include "graph/ledger.h"
+#include "graph/rules.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+struct rfn_check
+{
+    struct rfn_device *device;
+    struct rfn_observer observer;
+    pthread_mutex_t lock; /* over rules and ledger; no device call is made under it */
+    struct rfn_rules rules;
+    struct rfn_ledger ledger;
+};
+
+static void on_call(void *ctx, const struct rfn_call_event *event)
+{
+    struct rfn_check *check = ctx;
+    struct rfn_ledger_item item = { 0 };
+    int wanted = rfn_ledger_wants(event);
+    if (wanted)
+        rfn_ledger_describe(check->device, event, &item);
+
+    pthread_mutex_lock(&check->lock);
+    if (event->call == RFN_CALL_capture_begin && !event->code && event->after.id)
+        rfn_ledger_open(&check->ledger, event->after.id);
+    if (wanted)
+        rfn_ledger_add(&check->ledger, event->before.id, &item);
+    rfn_rules_feed(&check->rules, event);
+    pthread_mutex_unlock(&check->lock);
+}
+
+enum rfn_status rfn_check_create(struct rfn_device *device, struct rfn_check **ret_check)
+{
+    if (!device || !ret_check)
+        return RFN_FAIL(RFN_INVALID, "check_create: %s is NULL",
+                        device ? "ret_check" : "device");
+    struct rfn_check *check = calloc(1, sizeof *check);
+    if (!check)
+        return RFN_FAIL(RFN_NOMEM, "check_create: no memory for %zu bytes",
+                        sizeof *check);
+    enum rfn_status status = rfn_rules_init(&check->rules);
+    if (status)
+        goto free_check;
+    if (pthread_mutex_init(&check->lock, NULL))
+    {
+        status = RFN_FAIL(RFN_NOMEM, "check_create: no memory for a lock");
+        goto release_rules;
+    }
+    check->device = device;
+    check->observer = (struct rfn_observer) { .ctx = check, .on_call = on_call };
+    status = rfn_device_observe(device, &check->observer);
+    if (status)
+        goto destroy_lock;
+    *ret_check = check;
+    return RFN_OK;
+
+destroy_lock:
+    pthread_mutex_destroy(&check->lock);
+release_rules:
+    rfn_rules_release(&check->rules);
+free_check:
+    free(check);
+    return status;
+}
+
+enum rfn_status rfn_check_destroy(struct rfn_check **check)
+{
+    if (!check)
+        return RFN_FAIL(RFN_INVALID, "check_destroy: check is NULL");
+    if (!*check)
+        return RFN_OK;
+    enum rfn_status status = rfn_device_observe((*check)->device, NULL);
+    if (status)
+        return status;
+    pthread_mutex_destroy(&(*check)->lock);
+    rfn_rules_release(&(*check)->rules);
+    rfn_ledger_release(&(*check)->ledger);
+    free(*check);
+    *check = NULL;
+    return RFN_OK;
+}
+
+int32_t rfn_check_count(struct rfn_check *check)
+{
+    if (!check)
+        return 0;
+    pthread_mutex_lock(&check->lock);
+    int32_t count = rfn_rules_count(&check->rules);
+    pthread_mutex_unlock(&check->lock);
+    return count;
+}
+
+enum rfn_status rfn_check_finding(struct rfn_check *check, int32_t i,
+                                  struct rfn_finding *ret_finding)
+{
+    if (!check || !ret_finding)
+        return RFN_FAIL(RFN_INVALID, "check_finding: %s is NULL",
+                        check ? "ret_finding" : "check");
+    pthread_mutex_lock(&check->lock);
+    int32_t count = rfn_rules_count(&check->rules);
+    const struct rfn_finding *finding = rfn_rules_at(&check->rules, i);
+    if (finding)
+        *ret_finding = *finding;
+    pthread_mutex_unlock(&check->lock);
+    if (!finding)
+        return RFN_FAIL(RFN_NOT_FOUND, "check_finding: finding %d of %d", i, count);
+    return RFN_OK;
+}
+
+int32_t rfn_check_ledger_count(struct rfn_check *check, uint64_t capture_id)
+{
+    if (!check)
+        return -1;
+    pthread_mutex_lock(&check->lock);
+    const struct rfn_ledger_capture *capture =
+        rfn_ledger_find(&check->ledger, capture_id);
+    int32_t count = capture ? capture->items : -1;
+    pthread_mutex_unlock(&check->lock);
+    return count;
+}
+
+enum rfn_status rfn_check_ledger(struct rfn_check *check, uint64_t capture_id, int32_t i,
+                                 struct rfn_ledger_entry *ret_entry,
+                                 struct rfn_ledger_access *ret_access, int32_t max)
+{
+    if (!check || !ret_entry || (!ret_access && max > 0))
+        return RFN_FAIL(RFN_INVALID, "check_ledger: %s is NULL",
+                        !check       ? "check"
+                        : !ret_entry ? "ret_entry"
+                                     : "ret_access");
+    pthread_mutex_lock(&check->lock);
+    const struct rfn_ledger_capture *capture =
+        rfn_ledger_find(&check->ledger, capture_id);
+    int32_t items = capture ? capture->items : -1;
+    int found = i >= 0 && i < items;
+    if (found)
+    {
+        const struct rfn_ledger_item *item = &capture->item[i];
+        *ret_entry = item->entry;
+        for (int32_t a = 0; a < item->entry.accesses && a < max; a++)
+            ret_access[a] = item->access[a];
+    }
+    pthread_mutex_unlock(&check->lock);
+    if (items < 0)
+        return RFN_FAIL(RFN_NOT_FOUND, "check_ledger: no whole ledger of capture %llu",
+                        (unsigned long long)capture_id);
+    if (!found)
+        return RFN_FAIL(RFN_NOT_FOUND, "check_ledger: entry %d of %d of capture %llu", i,
+                        items, (unsigned long long)capture_id);
+    return RFN_OK;
+}

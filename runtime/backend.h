@@ -1,0 +1,130 @@
+/*
+ * The table of functions that a device is. The front end (runtime/ *.c) has checked every
+ * handle, range and dtype before it calls one; a backend decides only what needs a device.
+ *
+ * The currency of failure is CUDA's error number: 0, or 900..908 for what a capture forbids,
+ * 600 not ready, 2 no memory, 1 invalid value, 401 illegal state, 700 and above for a lost
+ * device. Both devices speak it, so a recording of the driver is compared number by number.
+ * The front end turns it into a status and writes the line, with why() as the tail.
+ */
+#ifndef RFN_RUNTIME_BACKEND_H
+#define RFN_RUNTIME_BACKEND_H
+
+#include <refrain/device.h>
+
+enum rfn_code
+{
+    RFN_CODE_OK = 0,
+    RFN_CODE_INVALID_VALUE = 1,
+    RFN_CODE_NOMEM = 2,
+    RFN_CODE_INVALID_HANDLE = 400,
+    RFN_CODE_ILLEGAL_STATE = 401,
+    RFN_CODE_NOT_READY = 600,
+    RFN_CODE_ILLEGAL_ADDRESS = 700,
+    RFN_CODE_NOT_PERMITTED = 800,
+    RFN_CODE_NOT_SUPPORTED = 801,
+    RFN_CODE_CAPTURE_UNSUPPORTED = 900,
+    RFN_CODE_CAPTURE_INVALIDATED = 901,
+    RFN_CODE_CAPTURE_MERGE = 902,
+    RFN_CODE_CAPTURE_UNMATCHED = 903,
+    RFN_CODE_CAPTURE_UNJOINED = 904,
+    RFN_CODE_CAPTURE_ISOLATION = 905,
+    RFN_CODE_CAPTURE_IMPLICIT = 906,
+    RFN_CODE_CAPTURED_EVENT = 907,
+    RFN_CODE_CAPTURE_WRONG_THREAD = 908,
+};
+
+struct rfn_copy
+{
+    void *dst;
+    const void *src;
+    int64_t bytes;
+    enum rfn_memory_kind dst_kind;
+    enum rfn_memory_kind src_kind;
+};
+
+struct rfn_set
+{
+    void *dst;
+    int64_t bytes;
+    int32_t value; /* 0..255 */
+    enum rfn_memory_kind dst_kind;
+};
+
+/* Backend objects are opaque to the front end: `impl` of the device, `void *` of others.
+ * Streams: the front end passes what stream_create or stream_builtin gave. */
+struct rfn_backend
+{
+    const char *name;
+    /* 1: all memory of this device comes through memory_alloc or an import, so an address
+     * of device memory that the front end does not know was freed. */
+    int closed_memory;
+
+    /* 1 on a thread that runs a host function of a stream: the front end then refuses the
+     * call before it takes a lock. NULL: the device sees to it. */
+    int (*inside)(void);
+
+    /* Failure writes a reason for people into why (what is missing). */
+    int (*open)(const struct rfn_device_desc *desc, void **ret_impl, char *why,
+                size_t why_bytes);
+    void (*close)(void *impl);                             /* waits for what runs */
+    void (*info)(void *impl, struct rfn_device_info *ret); /* kind, check and sched too */
+    int (*device_sync)(void *impl);
+    int (*fault)(void *impl, struct rfn_fault *ret);
+    int (*thread_mode)(void *impl, enum rfn_capture_mode *mode);
+    /* The device's own words on the calling thread's last failing call; "" when none.
+     * Valid until the thread's next call. */
+    const char *(*why)(void *impl);
+
+    int (*memory_alloc)(void *impl, enum rfn_memory_kind kind, int64_t bytes, void **ret);
+    int (*memory_free)(void *impl, enum rfn_memory_kind kind, void *address,
+                       int64_t bytes); /* address NULL: cudaFree(NULL) */
+    /* Kind of memory that the front end's table does not know. */
+    enum rfn_memory_kind (*memory_kind)(void *impl, const void *address);
+
+    int (*stream_create)(void *impl, enum rfn_stream_kind kind, void **ret);
+    void *(*stream_builtin)(void *impl,
+                            enum rfn_stream_kind kind); /* legacy, per-thread */
+    int (*stream_destroy)(void *impl, void *stream);
+    int (*stream_sync)(void *impl, void *stream);
+    int (*stream_query)(void *impl, void *stream);
+    int (*stream_wait)(void *impl, void *stream, void *event, uint32_t flags);
+
+    int (*event_create)(void *impl, void **ret);
+    int (*event_destroy)(void *impl, void *event);
+    int (*event_record)(void *impl, void *event, void *stream, uint32_t flags);
+    int (*event_sync)(void *impl, void *event);
+    int (*event_query)(void *impl, void *event);
+    int (*event_elapsed)(void *impl, void *start, void *end, float *ret_ms);
+
+    int (*copy_sync)(void *impl, const struct rfn_copy *copy);
+    int (*copy_async)(void *impl, void *stream, const struct rfn_copy *copy);
+    int (*set_sync)(void *impl, const struct rfn_set *set);
+    int (*set_async)(void *impl, void *stream, const struct rfn_set *set);
+    int (*host_call)(void *impl, void *stream, void (*fn)(void *), void *user);
+    /* `args` lives until the call returns. *ret_node: the node (its last) when the launch
+     * was captured, else NULL; good for exec_update on executables of that graph. */
+    int (*launch)(void *impl, void *stream, const struct rfn_op *op, const void *args,
+                  void **ret_node);
+
+    int (*capture_begin)(void *impl, void *stream, enum rfn_capture_mode mode);
+    int (*capture_end)(void *impl, void *stream, void **ret_graph); /* NULL on error */
+    /* No effect on any capture. Legacy beside a blocking capture: 906. */
+    int (*capture_query)(void *impl, void *stream, struct rfn_capture_info *ret);
+    int (*capture_add_child)(void *impl, void *stream, void *graph);
+
+    int (*graph_count)(void *impl, void *graph, int32_t node[RFN_NODE_TYPES]);
+    int (*graph_destroy)(void *impl, void *graph);
+    int (*graph_instantiate)(void *impl, void *graph, void **ret_exec);
+    int (*exec_launch)(void *impl, void *exec, void *stream);
+    int (*exec_update)(void *impl, void *exec, void *node, const struct rfn_op *op,
+                       const void *args);
+    int (*exec_destroy)(void *impl, void *exec); /* waits for a launch in flight */
+};
+
+extern const struct rfn_backend rfn_backend_host;
+#if RFN_CUDA
+extern const struct rfn_backend rfn_backend_cuda;
+#endif
+
+#endif

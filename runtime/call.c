@@ -1,0 +1,209 @@
+#include "runtime/call.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static _Atomic uint64_t threads;
+static _Thread_local uint64_t thread_number;
+
+static const char *const call_name[RFN_CALLS] = {
+#define CALL_NAME(name) [RFN_CALL_##name] = #name,
+    RFN_CALL_LIST(CALL_NAME)
+#undef CALL_NAME
+};
+
+const char *rfn_call_name(enum rfn_call call)
+{
+    return call >= 0 && call < RFN_CALLS ? call_name[call] : "unknown";
+}
+
+static const char *code_text(int code)
+{
+    switch (code)
+    {
+    case RFN_CODE_INVALID_VALUE:
+        return "invalid value";
+    case RFN_CODE_NOMEM:
+        return "out of memory";
+    case RFN_CODE_INVALID_HANDLE:
+        return "invalid handle";
+    case RFN_CODE_ILLEGAL_STATE:
+        return "illegal state";
+    case RFN_CODE_NOT_READY:
+        return "not ready";
+    case RFN_CODE_ILLEGAL_ADDRESS:
+        return "illegal address";
+    case RFN_CODE_NOT_PERMITTED:
+        return "not permitted in a host function";
+    case RFN_CODE_NOT_SUPPORTED:
+        return "not supported";
+    case RFN_CODE_CAPTURE_UNSUPPORTED:
+        return "not permitted while a stream is capturing";
+    case RFN_CODE_CAPTURE_INVALIDATED:
+        return "the capture was invalidated before";
+    case RFN_CODE_CAPTURE_MERGE:
+        return "would merge two captures";
+    case RFN_CODE_CAPTURE_UNMATCHED:
+        return "the capture did not begin on this stream";
+    case RFN_CODE_CAPTURE_UNJOINED:
+        return "a forked stream was not joined again";
+    case RFN_CODE_CAPTURE_ISOLATION:
+        return "depends on work outside the capture";
+    case RFN_CODE_CAPTURE_IMPLICIT:
+        return "implicit dependency on the legacy stream";
+    case RFN_CODE_CAPTURED_EVENT:
+        return "the event was recorded in a capture";
+    case RFN_CODE_CAPTURE_WRONG_THREAD:
+        return "the capture was begun by another thread";
+    default:
+        return "device error";
+    }
+}
+
+static enum rfn_status code_status(int code)
+{
+    if (code == RFN_CODE_OK)
+        return RFN_OK;
+    if (code >= RFN_CODE_CAPTURE_UNSUPPORTED && code <= RFN_CODE_CAPTURE_WRONG_THREAD)
+        return RFN_CAPTURE;
+    switch (code)
+    {
+    case RFN_CODE_NOMEM:
+        return RFN_NOMEM;
+    case RFN_CODE_NOT_READY:
+        return RFN_NOT_READY;
+    case RFN_CODE_NOT_SUPPORTED:
+        return RFN_UNSUPPORTED;
+    case RFN_CODE_ILLEGAL_STATE:
+        return RFN_CAPTURE;
+    case RFN_CODE_INVALID_VALUE:
+    case RFN_CODE_INVALID_HANDLE:
+    case RFN_CODE_NOT_PERMITTED:
+        return RFN_INVALID;
+    default:
+        return RFN_DEVICE;
+    }
+}
+
+static struct rfn_capture_info capture_of(struct rfn_device *device,
+                                          struct rfn_stream *stream)
+{
+    struct rfn_capture_info info = { RFN_CAPTURE_NONE, 0 };
+    if (stream &&
+        device->backend->capture_query(device->impl, stream->native, &info) != 0)
+        info = (struct rfn_capture_info) { RFN_CAPTURE_NONE, 0 };
+    return info;
+}
+
+enum rfn_status rfn_call_allowed(struct rfn_device *device, const char *what)
+{
+    if (!device->backend->inside || !device->backend->inside())
+        return RFN_OK;
+    return rfn_error_at(__FILE__, __LINE__, RFN_INVALID, RFN_CODE_NOT_PERMITTED,
+                        "%s: %d, %s", what, RFN_CODE_NOT_PERMITTED,
+                        code_text(RFN_CODE_NOT_PERMITTED));
+}
+
+enum rfn_status rfn_call_begin(struct rfn_call_event *event, struct rfn_device *device,
+                               enum rfn_call call, struct rfn_stream *stream)
+{
+    if (atomic_load(&device->lost))
+        return rfn_error_at(__FILE__, __LINE__, RFN_DEVICE, device->lost,
+                            "%s: the device is lost since %s", rfn_call_name(call),
+                            device->first_cause);
+    enum rfn_status status = rfn_call_allowed(device, rfn_call_name(call));
+    if (status != RFN_OK)
+        return status;
+    if (!thread_number)
+        thread_number = atomic_fetch_add(&threads, 1) + 1;
+    memset(event, 0, sizeof *event);
+    event->call = call;
+    event->site = rfn_site_here();
+    event->thread = thread_number;
+    event->stream = stream;
+    if (stream)
+    {
+        event->stream_kind = stream->kind;
+        event->stream_serial = stream->object.serial;
+        event->before = capture_of(device, stream);
+    }
+    return RFN_OK;
+}
+
+enum rfn_status rfn_call_end(struct rfn_call_event *event, struct rfn_device *device,
+                             int code)
+{
+    const struct rfn_observer *observer = atomic_load(&device->observer);
+    enum rfn_status status = code_status(code);
+    char why[256] = "";
+    if (code)
+        snprintf(why, sizeof why, "%s", device->backend->why(device->impl));
+    event->code = code;
+    event->why = why;
+    if (observer)
+    {
+        event->after = capture_of(device, event->stream);
+        observer->on_call(observer->ctx, event);
+    }
+    event->why = "";
+    if (!code)
+        return RFN_OK;
+    if (status == RFN_DEVICE)
+    {
+        pthread_mutex_lock(&device->lock);
+        if (!device->lost)
+        {
+            snprintf(device->first_cause, sizeof device->first_cause, "%s: %d (%.180s)",
+                     rfn_call_name(event->call), code, why[0] ? why : code_text(code));
+            atomic_store(&device->lost, code);
+        }
+        pthread_mutex_unlock(&device->lock);
+    }
+    const char *file = event->site.file;
+    char at[160] = "";
+    if (file[0])
+        snprintf(at, sizeof at, " at %.140s:%d", file, event->site.line);
+    return rfn_error_at(__FILE__, __LINE__, status, code, "%s%s: %d, %s%s%s",
+                        rfn_call_name(event->call), at, code, code_text(code),
+                        why[0] ? ": " : "", why);
+}
+
+struct rfn_body *rfn_capture_find(struct rfn_device *device,
+                                  const struct rfn_call_event *event)
+{
+    for (struct rfn_body *b = device->bodies; b; b = b->next)
+    {
+        if (!b->origin)
+            continue;
+        if (event->before.id ? b->capture_id == event->before.id
+                             : event->before.status != RFN_CAPTURE_NONE &&
+                                   b->origin == event->stream &&
+                                   (event->stream_kind != RFN_STREAM_PER_THREAD ||
+                                    b->thread == event->thread))
+            return b;
+    }
+    return NULL;
+}
+
+enum rfn_status rfn_stream_check(struct rfn_stream *stream,
+                                 struct rfn_device **ret_device)
+{
+    enum rfn_status status = rfn_object_check(stream, RFN_OBJECT_STREAM, "stream");
+    if (status == RFN_OK)
+        *ret_device = stream->object.device;
+    return status;
+}
+
+enum rfn_status rfn_object_of(const void *object, enum rfn_object_type type,
+                              const char *what, struct rfn_device *device)
+{
+    enum rfn_status status = rfn_object_check(object, type, what);
+    if (status != RFN_OK)
+        return status;
+    const struct rfn_object *o = object;
+    if (o->device != device)
+        return RFN_FAIL(RFN_INVALID,
+                        "%s belongs to device %p, the call goes to device %p", what,
+                        (void *)o->device, (void *)device);
+    return RFN_OK;
+}

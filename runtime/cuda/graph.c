@@ -1,0 +1,360 @@
+#define RFN_NO_SITES
+#include "runtime/cuda/impl.h"
+
+#include <stdlib.h>
+
+/* ---- records of captured launches ------------------------------------------------ */
+
+static void free_nodes(struct rfn_cuda_node *node)
+{
+    while (node)
+    {
+        struct rfn_cuda_node *next = node->next;
+        free(node);
+        node = next;
+    }
+}
+
+static struct rfn_cuda_capture *find_id(struct rfn_cuda *d, uint64_t id)
+{
+    struct rfn_cuda_capture *c = d->capture;
+    while (c && c->id != id)
+        c = c->next;
+    return c;
+}
+
+static struct rfn_cuda_capture *find_origin(struct rfn_cuda *d, const void *stream)
+{
+    struct rfn_cuda_capture *c = d->capture;
+    while (c && (c->stream != stream || (stream == (const void *)cudaStreamPerThread &&
+                                         c->thread != rfn_cuda_thread())))
+        c = c->next;
+    return c;
+}
+
+static struct rfn_cuda_capture *add_capture(struct rfn_cuda *d, uint64_t id, void *stream)
+{
+    struct rfn_cuda_capture *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    *c = (struct rfn_cuda_capture) {
+        .next = d->capture,
+        .id = id,
+        .stream = stream,
+        .thread = rfn_cuda_thread(),
+    };
+    d->capture = c;
+    return c;
+}
+
+/* Takes the capture out of the list and hands over its records. */
+static struct rfn_cuda_node *drop_capture(struct rfn_cuda *d, struct rfn_cuda_capture *c)
+{
+    struct rfn_cuda_capture **at = &d->capture;
+    while (*at != c)
+        at = &(*at)->next;
+    *at = c->next;
+    struct rfn_cuda_node *node = c->node;
+    free(c);
+    return node;
+}
+
+struct rfn_cuda_node *rfn_cuda_node_create(struct rfn_cuda *d, uint64_t id)
+{
+    struct rfn_cuda_node *node = calloc(1, sizeof *node);
+    pthread_mutex_lock(&d->mutex);
+    struct rfn_cuda_capture *c = node ? find_id(d, id) : NULL;
+    if (node && !c)
+        c = add_capture(d, id, NULL); /* somebody else's */
+    if (c)
+    {
+        node->next = c->node;
+        c->node = node;
+    }
+    pthread_mutex_unlock(&d->mutex);
+    if (!c)
+    {
+        free(node);
+        return NULL;
+    }
+    return node;
+}
+
+void rfn_cuda_node_cancel(struct rfn_cuda *d, uint64_t id, struct rfn_cuda_node *node)
+{
+    pthread_mutex_lock(&d->mutex);
+    struct rfn_cuda_capture *c = find_id(d, id);
+    struct rfn_cuda_node **at = c ? &c->node : NULL;
+    while (at && *at && *at != node)
+        at = &(*at)->next;
+    if (at && *at)
+    {
+        *at = node->next;
+        free(node);
+    }
+    pthread_mutex_unlock(&d->mutex);
+}
+
+void rfn_cuda_captures_free(struct rfn_cuda *d)
+{
+    while (d->capture)
+        free_nodes(drop_capture(d, d->capture));
+}
+
+/* ---- captures -------------------------------------------------------------------- */
+
+int rfn_cuda_capture_begin(void *impl, void *stream, enum rfn_capture_mode mode)
+{
+    struct rfn_cuda *d = impl;
+    int before = rfn_cuda_enter(d);
+    pthread_mutex_lock(&d->mutex);
+    struct rfn_cuda_capture *c = add_capture(d, 0, stream);
+    pthread_mutex_unlock(&d->mutex);
+    cudaError_t code = cudaErrorMemoryAllocation;
+    if (c)
+        code = cudaStreamBeginCapture(stream, (enum cudaStreamCaptureMode)mode);
+    unsigned long long id = 0;
+    if (code == cudaSuccess)
+    {
+        enum cudaStreamCaptureStatus status;
+        code = cudaStreamGetCaptureInfo(stream, &status, &id, NULL, NULL, NULL, NULL);
+    }
+    pthread_mutex_lock(&d->mutex);
+    if (code == cudaSuccess)
+        c->id = id;
+    else if (c)
+        drop_capture(d, c);
+    pthread_mutex_unlock(&d->mutex);
+    return rfn_cuda_leave(d, before, code);
+}
+
+/* A failing end leaves some captures open (401, 903) and ends others. */
+static int is_capturing(void *stream)
+{
+    enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    if (cudaStreamIsCapturing(stream, &status) != cudaSuccess)
+    {
+        cudaGetLastError();
+        return 1; /* nobody can say: the records stay */
+    }
+    return status != cudaStreamCaptureStatusNone;
+}
+
+int rfn_cuda_capture_end(void *impl, void *stream, void **ret_graph)
+{
+    struct rfn_cuda *d = impl;
+    *ret_graph = NULL;
+    struct rfn_cuda_graph *g = calloc(1, sizeof *g);
+    cudaGraph_t graph = NULL;
+    int before = rfn_cuda_enter(d);
+    cudaError_t code = cudaStreamEndCapture(stream, &graph);
+    struct rfn_cuda_node *node = NULL;
+    if (code == cudaSuccess || !is_capturing(stream))
+    {
+        pthread_mutex_lock(&d->mutex);
+        struct rfn_cuda_capture *c = find_origin(d, stream);
+        if (c)
+            node = drop_capture(d, c);
+        pthread_mutex_unlock(&d->mutex);
+    }
+    if (code == cudaSuccess && !g)
+    {
+        cudaGraphDestroy(graph);
+        code = cudaErrorMemoryAllocation;
+    }
+    if (code == cudaSuccess)
+    {
+        g->graph = graph;
+        g->node = node;
+        atomic_init(&g->holders, 1);
+        *ret_graph = g;
+    }
+    else
+    {
+        free_nodes(node);
+        free(g);
+    }
+    return rfn_cuda_leave(d, before, code);
+}
+
+int rfn_cuda_capture_query(void *impl, void *stream, struct rfn_capture_info *ret)
+{
+    struct rfn_cuda *d = impl;
+    enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    unsigned long long id = 0;
+    int before = rfn_cuda_enter(d);
+    cudaError_t code =
+        cudaStreamGetCaptureInfo(stream, &status, &id, NULL, NULL, NULL, NULL);
+    if (code == cudaSuccess && status == cudaStreamCaptureStatusNone)
+        id = 0;
+    if (code == cudaSuccess && status == cudaStreamCaptureStatusInvalidated)
+    {
+        /* CUDA gives the id of an active capture only; the origin's is known here. */
+        pthread_mutex_lock(&d->mutex);
+        struct rfn_cuda_capture *c = find_origin(d, stream);
+        id = c ? c->id : 0;
+        pthread_mutex_unlock(&d->mutex);
+    }
+    if (code == cudaSuccess)
+        *ret = (struct rfn_capture_info) {
+            .status = (enum rfn_capture_status)status,
+            .id = id,
+        };
+    return rfn_cuda_leave(d, before, code);
+}
+
+int rfn_cuda_capture_add_child(void *impl, void *stream, void *graph)
+{
+    struct rfn_cuda *d = impl;
+    const struct rfn_cuda_graph *child = graph;
+    enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    cudaGraph_t parent = NULL;
+    const cudaGraphNode_t *from = NULL;
+    const cudaGraphEdgeData *edge = NULL;
+    size_t count = 0;
+    int before = rfn_cuda_enter(d);
+    cudaError_t code =
+        cudaStreamGetCaptureInfo(stream, &status, NULL, &parent, &from, &edge, &count);
+    if (code == cudaSuccess && status != cudaStreamCaptureStatusActive)
+        code = status == cudaStreamCaptureStatusNone ? cudaErrorIllegalState
+                                                     : cudaErrorStreamCaptureInvalidated;
+    /* `edge` is asked for because a programmatic dependency is not told otherwise; such an
+     * edge can lead to kernels only, so the child waits for the whole of each predecessor. */
+    cudaGraphNode_t node = NULL;
+    if (code == cudaSuccess)
+        code = cudaGraphAddChildGraphNode(&node, parent, from, count, child->graph);
+    if (code == cudaSuccess)
+        code = cudaStreamUpdateCaptureDependencies(stream, &node, NULL, 1,
+                                                   cudaStreamSetCaptureDependencies);
+    return rfn_cuda_leave(d, before, code);
+}
+
+/* ---- graphs ---------------------------------------------------------------------- */
+
+static cudaError_t count_nodes(cudaGraph_t graph, int32_t ret[RFN_NODE_TYPES])
+{
+    static const int8_t type_of[] = {
+        [cudaGraphNodeTypeKernel] = RFN_NODE_KERNEL,
+        [cudaGraphNodeTypeMemcpy] = RFN_NODE_MEMCPY,
+        [cudaGraphNodeTypeMemset] = RFN_NODE_MEMSET,
+        [cudaGraphNodeTypeHost] = RFN_NODE_HOST,
+        [cudaGraphNodeTypeGraph] = RFN_NODE_CHILD,
+        [cudaGraphNodeTypeEmpty] = RFN_NODE_EMPTY,
+        [cudaGraphNodeTypeWaitEvent] = RFN_NODE_EVENT_WAIT,
+        [cudaGraphNodeTypeEventRecord] = RFN_NODE_EVENT_RECORD,
+    };
+    size_t count = 0;
+    cudaError_t code = cudaGraphGetNodes(graph, NULL, &count);
+    if (code != cudaSuccess || count == 0)
+        return code;
+    cudaGraphNode_t *node = malloc(count * sizeof *node);
+    if (!node)
+        return cudaErrorMemoryAllocation;
+    code = cudaGraphGetNodes(graph, node, &count);
+    for (size_t i = 0; i < count && code == cudaSuccess; i++)
+    {
+        enum cudaGraphNodeType type;
+        code = cudaGraphNodeGetType(node[i], &type);
+        /* Memory nodes, semaphores and conditionals have no place in the count. */
+        if (code == cudaSuccess && (size_t)type < sizeof type_of)
+            ret[type_of[type]]++;
+    }
+    free(node);
+    return code;
+}
+
+int rfn_cuda_graph_count(void *impl, void *graph, int32_t node[RFN_NODE_TYPES])
+{
+    struct rfn_cuda *d = impl;
+    const struct rfn_cuda_graph *g = graph;
+    int32_t count[RFN_NODE_TYPES] = { 0 };
+    int before = rfn_cuda_enter(d);
+    int rc = rfn_cuda_leave(d, before, count_nodes(g->graph, count));
+    for (int i = 0; i < RFN_NODE_TYPES && rc == 0; i++)
+        node[i] = count[i];
+    return rc;
+}
+
+static cudaError_t let_go(struct rfn_cuda_graph *g)
+{
+    if (atomic_fetch_sub(&g->holders, 1) != 1)
+        return cudaSuccess;
+    cudaError_t code = cudaGraphDestroy(g->graph);
+    free_nodes(g->node);
+    free(g);
+    return code;
+}
+
+int rfn_cuda_graph_destroy(void *impl, void *graph)
+{
+    struct rfn_cuda *d = impl;
+    int before = rfn_cuda_enter(d);
+    return rfn_cuda_leave(d, before, let_go(graph));
+}
+
+int rfn_cuda_graph_instantiate(void *impl, void *graph, void **ret_exec)
+{
+    struct rfn_cuda *d = impl;
+    struct rfn_cuda_graph *g = graph;
+    struct rfn_cuda_exec *e = calloc(1, sizeof *e);
+    int before = rfn_cuda_enter(d);
+    cudaError_t code = e ? cudaEventCreateWithFlags(&e->done, cudaEventDisableTiming)
+                         : cudaErrorMemoryAllocation;
+    if (code != cudaSuccess)
+        goto free_exec;
+    code = cudaGraphInstantiate(&e->exec, g->graph, 0);
+    if (code != cudaSuccess)
+        goto destroy_event;
+    atomic_fetch_add(&g->holders, 1);
+    e->graph = g;
+    *ret_exec = e;
+    return rfn_cuda_leave(d, before, cudaSuccess);
+
+destroy_event:
+    cudaEventDestroy(e->done);
+free_exec:
+    free(e);
+    return rfn_cuda_leave(d, before, code);
+}
+
+int rfn_cuda_exec_launch(void *impl, void *exec, void *stream)
+{
+    struct rfn_cuda *d = impl;
+    const struct rfn_cuda_exec *e = exec;
+    int before = rfn_cuda_enter(d);
+    cudaError_t code = cudaGraphLaunch(e->exec, stream);
+    if (code == cudaSuccess)
+        code = cudaEventRecord(e->done, stream);
+    return rfn_cuda_leave(d, before, code);
+}
+
+/* An event's wait is forbidden while somebody captures in global mode; this one concerns no
+ * capture, so the thread steps out of the way for its duration. */
+static cudaError_t wait_for(cudaEvent_t event)
+{
+    enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    cudaError_t switched = cudaThreadExchangeStreamCaptureMode(&mode);
+    cudaError_t code = cudaEventSynchronize(event);
+    if (switched == cudaSuccess)
+        cudaThreadExchangeStreamCaptureMode(&mode);
+    return code;
+}
+
+int rfn_cuda_exec_destroy(void *impl, void *exec)
+{
+    struct rfn_cuda *d = impl;
+    struct rfn_cuda_exec *e = exec;
+    int before = rfn_cuda_enter(d);
+    cudaError_t waited = wait_for(e->done);
+    cudaError_t code = cudaGraphExecDestroy(e->exec);
+    /* A capture forbids it: everything stays. A lost device: everything goes. */
+    if (code >= cudaErrorStreamCaptureUnsupported &&
+        code <= cudaErrorStreamCaptureWrongThread)
+        return rfn_cuda_leave(d, before, code);
+    cudaError_t step[] = { waited, code, cudaEventDestroy(e->done), let_go(e->graph) };
+    free(e);
+    code = cudaSuccess;
+    for (int i = 0; i < 4 && code == cudaSuccess; i++)
+        code = step[i];
+    return rfn_cuda_leave(d, before, code);
+}

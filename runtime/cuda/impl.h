@@ -1,0 +1,129 @@
+/*
+ * The cuda device behind runtime/backend.h: plain C over the CUDA runtime.
+ *
+ *   cuda.c     open, close, info, fault, the driver's words, the table
+ *   memory.c   memory, copies, sets
+ *   stream.c   streams, events, host functions
+ *   launch.c   op launches and updates of launched nodes
+ *   graph.c    captures, graphs, executables
+ *
+ * Streams and events are CUDA's handles. Every entry is framed by enter and leave: the
+ * device is current in between, a failure is kept in words and cleared, never swallowed.
+ */
+#ifndef RFN_RUNTIME_CUDA_IMPL_H
+#define RFN_RUNTIME_CUDA_IMPL_H
+
+#include "runtime/backend.h"
+
+#include <cuda_runtime_api.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* The kernels of one captured launch. Lives as long as its graph's executables. */
+struct rfn_cuda_node
+{
+    struct rfn_cuda_node *next;
+    uint32_t kernels;
+    cudaGraphNode_t kernel[RFN_LAUNCH_NODES];
+};
+
+/* A capture that has launches, or that began here; gone when it ends. Captures of others
+ * stay until the device is closed, because nobody says when they end. */
+struct rfn_cuda_capture
+{
+    struct rfn_cuda_capture *next;
+    uint64_t id;
+    void *stream;       /* where it began; NULL for a capture of others */
+    const void *thread; /* tells per-thread streams, which share a handle, apart */
+    struct rfn_cuda_node *node;
+};
+
+struct rfn_cuda_graph
+{
+    cudaGraph_t graph;
+    atomic_int holders; /* the handle and its executables: updates need its nodes */
+    struct rfn_cuda_node *node;
+};
+
+struct rfn_cuda_exec
+{
+    cudaGraphExec_t exec;
+    cudaEvent_t done; /* recorded behind every launch */
+    struct rfn_cuda_graph *graph;
+};
+
+struct rfn_cuda
+{
+    int ordinal;
+    int alone; /* the only device of the process: it is always the current one */
+    int check;
+    char name[96];
+    int sm_count;
+    int sm_arch;
+    int shared_bytes_max;
+    struct rfn_fault *fault; /* device memory; NULL outside check mode */
+    pthread_mutex_t mutex;   /* guards `capture` and the lists in it; never on replay */
+    struct rfn_cuda_capture *capture;
+};
+
+/* Makes the device current. Returns what leave needs. */
+int rfn_cuda_enter(struct rfn_cuda *d);
+/* Undoes enter; keeps the words for a failure and clears CUDA's last error. */
+int rfn_cuda_leave(struct rfn_cuda *d, int before, cudaError_t code);
+/* The words for a failure that CUDA has none for. */
+void rfn_cuda_say(const char *text);
+
+/* Address that is the calling thread's own. */
+const void *rfn_cuda_thread(void);
+
+/* A record in the list of the open capture `id`; NULL without memory. */
+struct rfn_cuda_node *rfn_cuda_node_create(struct rfn_cuda *d, uint64_t id);
+/* Takes back the record made last in this capture. */
+void rfn_cuda_node_cancel(struct rfn_cuda *d, uint64_t id, struct rfn_cuda_node *node);
+void rfn_cuda_captures_free(struct rfn_cuda *d);
+
+/* memory.c */
+int rfn_cuda_memory_alloc(void *impl, enum rfn_memory_kind kind, int64_t bytes,
+                          void **ret);
+int rfn_cuda_memory_free(void *impl, enum rfn_memory_kind kind, void *address,
+                         int64_t bytes);
+enum rfn_memory_kind rfn_cuda_memory_kind(void *impl, const void *address);
+int rfn_cuda_copy_sync(void *impl, const struct rfn_copy *copy);
+int rfn_cuda_copy_async(void *impl, void *stream, const struct rfn_copy *copy);
+int rfn_cuda_set_sync(void *impl, const struct rfn_set *set);
+int rfn_cuda_set_async(void *impl, void *stream, const struct rfn_set *set);
+
+/* stream.c */
+int rfn_cuda_stream_create(void *impl, enum rfn_stream_kind kind, void **ret);
+void *rfn_cuda_stream_builtin(void *impl, enum rfn_stream_kind kind);
+int rfn_cuda_stream_destroy(void *impl, void *stream);
+int rfn_cuda_stream_sync(void *impl, void *stream);
+int rfn_cuda_stream_query(void *impl, void *stream);
+int rfn_cuda_stream_wait(void *impl, void *stream, void *event, uint32_t flags);
+int rfn_cuda_event_create(void *impl, void **ret);
+int rfn_cuda_event_destroy(void *impl, void *event);
+int rfn_cuda_event_record(void *impl, void *event, void *stream, uint32_t flags);
+int rfn_cuda_event_sync(void *impl, void *event);
+int rfn_cuda_event_query(void *impl, void *event);
+int rfn_cuda_event_elapsed(void *impl, void *start, void *end, float *ret_ms);
+int rfn_cuda_host_call(void *impl, void *stream, void (*fn)(void *), void *user);
+
+/* launch.c */
+cudaError_t rfn_cuda_preload(const struct rfn_cuda *d);
+int rfn_cuda_launch(void *impl, void *stream, const struct rfn_op *op, const void *args,
+                    void **ret_node);
+int rfn_cuda_exec_update(void *impl, void *exec, void *node, const struct rfn_op *op,
+                         const void *args);
+
+/* graph.c */
+int rfn_cuda_capture_begin(void *impl, void *stream, enum rfn_capture_mode mode);
+int rfn_cuda_capture_end(void *impl, void *stream, void **ret_graph);
+int rfn_cuda_capture_query(void *impl, void *stream, struct rfn_capture_info *ret);
+int rfn_cuda_capture_add_child(void *impl, void *stream, void *graph);
+int rfn_cuda_graph_count(void *impl, void *graph, int32_t node[RFN_NODE_TYPES]);
+int rfn_cuda_graph_destroy(void *impl, void *graph);
+int rfn_cuda_graph_instantiate(void *impl, void *graph, void **ret_exec);
+int rfn_cuda_exec_launch(void *impl, void *exec, void *stream);
+int rfn_cuda_exec_destroy(void *impl, void *exec);
+
+#endif

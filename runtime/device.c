@@ -1,0 +1,216 @@
+#include "runtime/call.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <refrain/refrain.h>
+
+const char *rfn_version(void)
+{
+    return RFN_VERSION;
+}
+
+static const struct rfn_backend *const backends[] = {
+#if RFN_CUDA
+    &rfn_backend_cuda,
+#endif
+    &rfn_backend_host,
+};
+
+static enum rfn_status open_backend(const struct rfn_device_desc *desc,
+                                    const struct rfn_backend **ret, void **ret_impl)
+{
+    char why[256] = "";
+    int code = 0;
+    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
+    {
+        int host = backends[i] == &rfn_backend_host;
+        if (desc->kind != RFN_DEVICE_AUTO && (desc->kind == RFN_DEVICE_HOST) != host)
+            continue;
+        code = backends[i]->open(desc, ret_impl, why, sizeof why);
+        if (code == 0)
+        {
+            *ret = backends[i];
+            return RFN_OK;
+        }
+    }
+    if (!code)
+        return RFN_FAIL(RFN_UNSUPPORTED,
+                        "this build has no CUDA device: it was configured "
+                        "with -Dcuda=disabled");
+    return rfn_error_at(__FILE__, __LINE__,
+                        code == RFN_CODE_NOMEM           ? RFN_NOMEM
+                        : code == RFN_CODE_INVALID_VALUE ? RFN_INVALID
+                                                         : RFN_UNSUPPORTED,
+                        code, "device_open: %s", why);
+}
+
+static struct rfn_stream *builtin_stream(struct rfn_device *d, enum rfn_stream_kind kind)
+{
+    struct rfn_stream *s = rfn_object_create(RFN_OBJECT_STREAM, d);
+    if (s)
+    {
+        s->kind = kind;
+        s->native = d->backend->stream_builtin(d->impl, kind);
+    }
+    return s;
+}
+
+enum rfn_status rfn_device_open(const struct rfn_device_desc *desc,
+                                struct rfn_device **ret_device)
+{
+    if (!desc || !ret_device)
+        return RFN_FAIL(RFN_INVALID, "desc is %p, ret_device is %p: neither may be NULL",
+                        (const void *)desc, (void *)ret_device);
+    if (desc->kind < RFN_DEVICE_AUTO || desc->kind > RFN_DEVICE_CUDA)
+        return RFN_FAIL(RFN_INVALID, "device kind is %d; known are %d to %d", desc->kind,
+                        RFN_DEVICE_AUTO, RFN_DEVICE_CUDA);
+    if (desc->sched < RFN_SCHED_DEFAULT || desc->sched > RFN_SCHED_RANDOM)
+        return RFN_FAIL(RFN_INVALID, "schedule is %d; known are %d to %d", desc->sched,
+                        RFN_SCHED_DEFAULT, RFN_SCHED_RANDOM);
+    if (desc->ordinal < 0 || desc->threads < 0 || desc->reserve_bytes < 0)
+        return RFN_FAIL(
+            RFN_INVALID,
+            "ordinal %d, threads %d, reserve_bytes %lld: none may be negative",
+            desc->ordinal, desc->threads, (long long)desc->reserve_bytes);
+
+    struct rfn_device *d = rfn_object_create(RFN_OBJECT_DEVICE, NULL);
+    if (!d)
+        return RFN_LIMIT;
+    enum rfn_status status = open_backend(desc, &d->backend, &d->impl);
+    if (status != RFN_OK)
+        goto drop_object;
+    pthread_mutex_init(&d->lock, NULL);
+    pthread_rwlock_init(&d->memory.lock, NULL);
+    d->legacy = builtin_stream(d, RFN_STREAM_LEGACY);
+    d->per_thread = d->legacy ? builtin_stream(d, RFN_STREAM_PER_THREAD) : NULL;
+    if (!d->per_thread)
+    {
+        status = RFN_LIMIT;
+        goto close_backend;
+    }
+    *ret_device = d;
+    return RFN_OK;
+
+close_backend:
+    if (d->legacy)
+        rfn_object_destroy(d->legacy);
+    pthread_rwlock_destroy(&d->memory.lock);
+    pthread_mutex_destroy(&d->lock);
+    d->backend->close(d->impl);
+drop_object:
+    rfn_object_destroy(d);
+    return status;
+}
+
+enum rfn_status rfn_device_close(struct rfn_device **device)
+{
+    if (!device)
+        return RFN_FAIL(RFN_INVALID, "device is NULL where its address is due");
+    struct rfn_device *d = *device;
+    if (!d)
+        return RFN_OK;
+    enum rfn_status status = rfn_object_check(d, RFN_OBJECT_DEVICE, "device");
+    if (status != RFN_OK)
+        return status;
+    status = rfn_call_allowed(d, "device_close");
+    if (status != RFN_OK)
+        return status;
+    int streams = d->alive[RFN_OBJECT_STREAM] - 2, events = d->alive[RFN_OBJECT_EVENT];
+    int graphs = d->alive[RFN_OBJECT_GRAPH], execs = d->alive[RFN_OBJECT_EXEC];
+    pthread_rwlock_rdlock(&d->memory.lock);
+    int allocations = d->memory.entries;
+    pthread_rwlock_unlock(&d->memory.lock);
+    if (streams || events || graphs || execs || allocations || d->bodies)
+        return RFN_FAIL(RFN_BUSY,
+                        "the device still has %d allocations, %d streams, %d events, "
+                        "%d graphs, %d executables%s",
+                        allocations, streams, events, graphs, execs,
+                        d->bodies && !graphs && !execs ? " and an open capture" : "");
+    if (atomic_load(&d->observer))
+        return RFN_FAIL(RFN_BUSY, "a checker is attached to the device");
+    d->backend->close(d->impl);
+    rfn_object_destroy(d->legacy);
+    rfn_object_destroy(d->per_thread);
+    pthread_rwlock_destroy(&d->memory.lock);
+    pthread_mutex_destroy(&d->lock);
+    free(d->memory.entry);
+    rfn_object_destroy(d);
+    *device = NULL;
+    return RFN_OK;
+}
+
+enum rfn_status rfn_device_query(struct rfn_device *device,
+                                 struct rfn_device_info *ret_info)
+{
+    enum rfn_status status = rfn_object_check(device, RFN_OBJECT_DEVICE, "device");
+    if (status != RFN_OK)
+        return status;
+    if (!ret_info)
+        return RFN_FAIL(RFN_INVALID, "ret_info is NULL");
+    memset(ret_info, 0, sizeof *ret_info);
+    device->backend->info(device->impl, ret_info);
+    return RFN_OK;
+}
+
+enum rfn_status rfn_device_sync(struct rfn_device *device)
+{
+    struct rfn_call_event event;
+    enum rfn_status status = rfn_object_check(device, RFN_OBJECT_DEVICE, "device");
+    if (status == RFN_OK)
+        status = rfn_call_begin(&event, device, RFN_CALL_device_sync, NULL);
+    if (status != RFN_OK)
+        return status;
+    return rfn_call_end(&event, device, device->backend->device_sync(device->impl));
+}
+
+enum rfn_status rfn_device_fault(struct rfn_device *device, struct rfn_fault *ret_fault)
+{
+    enum rfn_status status = rfn_object_check(device, RFN_OBJECT_DEVICE, "device");
+    if (status != RFN_OK)
+        return status;
+    if (!ret_fault)
+        return RFN_FAIL(RFN_INVALID, "ret_fault is NULL");
+    status = rfn_call_allowed(device, "device_fault");
+    if (status != RFN_OK)
+        return status;
+    struct rfn_fault fault = { 0 };
+    int code = device->backend->fault(device->impl, &fault);
+    if (code)
+        return rfn_error_at(__FILE__, __LINE__, RFN_DEVICE, code, "device_fault: %d, %s",
+                            code, device->backend->why(device->impl));
+    *ret_fault = fault;
+    return RFN_OK;
+}
+
+enum rfn_status rfn_thread_mode_exchange(struct rfn_device *device,
+                                         enum rfn_capture_mode *mode)
+{
+    struct rfn_call_event event;
+    enum rfn_status status = rfn_object_check(device, RFN_OBJECT_DEVICE, "device");
+    if (status != RFN_OK)
+        return status;
+    if (!mode || *mode < RFN_CAPTURE_GLOBAL || *mode > RFN_CAPTURE_RELAXED)
+        return RFN_FAIL(RFN_INVALID, "mode is %d; known are %d to %d",
+                        mode ? (int)*mode : -1, RFN_CAPTURE_GLOBAL, RFN_CAPTURE_RELAXED);
+    status = rfn_call_begin(&event, device, RFN_CALL_thread_mode_exchange, NULL);
+    if (status != RFN_OK)
+        return status;
+    event.mode = *mode;
+    return rfn_call_end(&event, device, device->backend->thread_mode(device->impl, mode));
+}
+
+enum rfn_status rfn_device_observe(struct rfn_device *device,
+                                   const struct rfn_observer *observer)
+{
+    enum rfn_status status = rfn_object_check(device, RFN_OBJECT_DEVICE, "device");
+    if (status != RFN_OK)
+        return status;
+    const struct rfn_observer *none = NULL;
+    if (!observer)
+        atomic_store(&device->observer, NULL);
+    else if (!atomic_compare_exchange_strong(&device->observer, &none, observer))
+        return RFN_FAIL(RFN_BUSY, "the device has an observer already");
+    return RFN_OK;
+}

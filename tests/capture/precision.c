@@ -1,0 +1,169 @@
+/* What looks like a mistake and is none: nothing fires. */
+#include "tests/capture/step.h"
+
+#include <pthread.h>
+
+static void nothing(void *user)
+{
+    (void)user;
+}
+
+/* Every call that a rule asks about, on a stream of its own that does not capture. */
+static void do_all(struct step *s, struct rfn_stream *stream, struct rfn_event *event)
+{
+    int32_t pageable[STEP_ROWS * STEP_TOP];
+    void *slots = s->pick.slots.data;
+    WORKS(s, rfn_index_topk(stream, &s->pick));
+    WORKS(s, rfn_copy_async(stream, pageable, slots, STEP_PICKED_BYTES));
+    WORKS(s, rfn_set_async(stream, slots, 0, STEP_PICKED_BYTES));
+    WORKS(s, rfn_host_call(stream, nothing, NULL));
+    WORKS(s, rfn_event_record(event, stream, 0));
+    WORKS(s, rfn_event_sync(event));
+    WORKS(s, rfn_stream_sync(stream));
+    WORKS(s, rfn_copy_sync(s->device, pageable, slots, STEP_PICKED_BYTES));
+    WORKS(s, rfn_set_sync(s->device, slots, 0, STEP_PICKED_BYTES));
+}
+
+struct other
+{
+    struct step *s;
+    struct rfn_stream *stream;
+    struct rfn_event *event;
+};
+
+static void *other_thread(void *arg)
+{
+    struct other *o = arg;
+    do_all(o->s, o->stream, o->event);
+    return NULL;
+}
+
+/* Another thread works on its own stream while this one captures. */
+static void beside_another_thread(struct step *s, enum rfn_capture_mode mode)
+{
+    struct rfn_capture_desc desc = { mode, "beside" };
+    struct rfn_graph *graph = NULL;
+    struct other other = { .s = s };
+    pthread_t thread;
+    WORKS(s, rfn_stream_create(s->device, RFN_STREAM_NONBLOCKING, &other.stream));
+    WORKS(s, rfn_event_create(s->device, &other.event));
+    WORKS(s, rfn_capture_begin(s->stream, &desc));
+    int started = !pthread_create(&thread, NULL, other_thread, &other);
+    if (started)
+        pthread_join(thread, NULL);
+    harness_check(&s->h, "a thread", started, "did not start");
+    WORKS(s, rfn_index_topk(s->stream, &s->pick));
+    WORKS(s, rfn_capture_end(s->stream, &graph));
+    WORKS(s, rfn_graph_destroy(&graph));
+    WORKS(s, rfn_event_destroy(&other.event));
+    WORKS(s, rfn_stream_destroy(&other.stream));
+}
+
+/* Two captures of one thread at once; executables and queries beside them; a fork. */
+static void beside_a_capture(struct step *s)
+{
+    struct rfn_graph *ready = NULL, *first = NULL, *second = NULL;
+    struct rfn_exec *exec = NULL;
+    struct rfn_stream *free_stream = NULL, *forked = NULL;
+    struct rfn_capture_info info;
+    struct rfn_memory_info memory;
+    WORKS(s, rfn_stream_create(s->device, RFN_STREAM_NONBLOCKING, &free_stream));
+    WORKS(s, rfn_stream_create(s->device, RFN_STREAM_BLOCKING, &forked));
+    WORKS(s, rfn_capture_begin(s->stream, NULL));
+    WORKS(s, rfn_index_topk(s->stream, &s->pick));
+    WORKS(s, rfn_capture_end(s->stream, &ready));
+    WORKS(s, rfn_graph_instantiate(ready, &exec));
+
+    WORKS(s, rfn_capture_begin(s->stream, NULL));
+    WORKS(s, rfn_capture_begin(s->side, NULL));
+    WORKS(s, rfn_exec_launch(exec, free_stream)); /* runs now, and is meant to */
+    WORKS(s, rfn_exec_update(exec, 0, &s->pick));
+    WORKS(s, rfn_capture_query(free_stream, &info));
+    WORKS(s, rfn_memory_query(s->device, s->lens, &memory));
+    WORKS(s, rfn_capture_add_child(s->stream, ready));
+    WORKS(s, rfn_index_topk(s->side, &s->pick));
+    WORKS(s, rfn_event_record(s->fork, s->stream, 0));
+    WORKS(s, rfn_stream_wait(forked, s->fork, 0));
+    WORKS(s, rfn_copy_async(forked, s->lens, s->host_lens, STEP_LENS_BYTES));
+    WORKS(s, rfn_set_async(forked, s->pick.slots.data, 0, STEP_PICKED_BYTES));
+    WORKS(s, rfn_host_call(forked, nothing, NULL));
+    WORKS(s, rfn_event_record(s->join, forked, 0));
+    WORKS(s, rfn_stream_wait(s->stream, s->join, 0));
+    WORKS(s, rfn_index_topk(s->stream, &s->pick));
+    WORKS(s, rfn_capture_end(s->stream, &first));
+    WORKS(s, rfn_index_topk(s->side, &s->pick)); /* the second is still open */
+    WORKS(s, rfn_capture_end(s->side, &second));
+
+    WORKS(s, rfn_stream_sync(free_stream));
+    WORKS(s, rfn_exec_destroy(&exec));
+    WORKS(s, rfn_graph_destroy(&ready));
+    WORKS(s, rfn_graph_destroy(&first));
+    WORKS(s, rfn_graph_destroy(&second));
+    WORKS(s, rfn_stream_destroy(&forked));
+    WORKS(s, rfn_stream_destroy(&free_stream));
+}
+
+static void *end_elsewhere(void *arg)
+{
+    struct step *s = arg;
+    struct rfn_graph *graph = NULL;
+    enum rfn_status status = rfn_capture_end(s->stream, &graph);
+    harness_check(&s->h, "an end by another thread", status == RFN_CAPTURE, "%s",
+                  rfn_status_name(status));
+    return NULL;
+}
+
+/* Captures that come to a bad end are over all the same. */
+static void after_a_lost_capture(struct step *s)
+{
+    struct rfn_graph *graph = NULL;
+    struct rfn_stream *forked = NULL;
+    pthread_t thread;
+    WORKS(s, rfn_stream_create(s->device, RFN_STREAM_NONBLOCKING, &forked));
+    WORKS(s, rfn_capture_begin(s->stream, NULL));
+    WORKS(s, rfn_event_record(s->fork, s->stream, 0));
+    WORKS(s, rfn_stream_wait(forked, s->fork, 0));
+    WORKS(s, rfn_index_topk(forked, &s->pick));
+    enum rfn_status status = rfn_capture_end(s->stream, &graph);
+    harness_check(&s->h, "an unjoined fork", rfn_last_code() == 904, "%s: %s",
+                  rfn_status_name(status), rfn_last_error());
+    do_all(s, s->stream, s->join);
+    WORKS(s, rfn_stream_destroy(&forked));
+
+    WORKS(s, rfn_capture_begin(s->stream, NULL));
+    int started = !pthread_create(&thread, NULL, end_elsewhere, s);
+    if (started)
+        pthread_join(thread, NULL);
+    harness_check(&s->h, "a thread", started, "did not start");
+    do_all(s, s->stream, s->join);
+    status = rfn_capture_begin(rfn_stream_legacy(s->device), NULL);
+    harness_check(&s->h, "a capture of the legacy stream", status == RFN_CAPTURE, "%s",
+                  rfn_status_name(status));
+    do_all(s, s->stream, s->join);
+}
+
+int main(int argc, char **argv)
+{
+    struct step s;
+    struct rfn_event *event = NULL;
+    if (!step_open(&s, "precision", &argc, argv))
+        return step_close(&s);
+    WORKS(&s, rfn_event_create(s.device, &event));
+    do_all(&s, s.stream, event);
+    do_all(&s, rfn_stream_legacy(s.device), event);
+    do_all(&s, rfn_stream_per_thread(s.device), event);
+    WORKS(&s, rfn_device_sync(s.device));
+    step_verdict(&s, RFN_RULES, "", 0, "");
+
+    beside_another_thread(&s, RFN_CAPTURE_THREAD_LOCAL);
+    beside_another_thread(&s, RFN_CAPTURE_RELAXED);
+    step_verdict(&s, RFN_RULES, "", 0, "");
+    beside_a_capture(&s);
+    step_verdict(&s, RFN_RULES, "", 0, "");
+    after_a_lost_capture(&s);
+    WORKS(&s, rfn_device_sync(s.device));
+    do_all(&s, s.side, event);
+    step_verdict(&s, RFN_RULES, "", 0, "");
+    WORKS(&s, rfn_event_destroy(&event));
+    return step_close(&s);
+}

@@ -1,0 +1,128 @@
+/*
+ * checkop: every op of the table over its edge cases, in every variant that this build has.
+ *
+ * A case is an op, its arguments, and the guarded buffers that the arguments point into. A
+ * variant runs a case somewhere and leaves the result in the same buffers: the host variant
+ * calls the twin; one for another device copies whole buffers (bands too) there and back,
+ * and moves every pointer by its buffer.
+ */
+#ifndef CHECKOP_H
+#define CHECKOP_H
+
+#include "tests/support/guard.h"
+#include "tests/support/rng.h"
+
+#include <refrain/ops.h>
+#include <stdio.h>
+
+#define CK_BUFFERS 24
+#define CK_OUTPUT 0xa5 /* poison of outputs: neither -1, nor 0, nor NaN */
+#define CK_COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/* What the numbers of a case came to; for the report. */
+struct ck_numbers
+{
+    double l2;         /* O against double on the same quantised inputs, worst row */
+    double lse;        /* worst absolute difference of LSE */
+    double l2_rounded; /* O against the same, rounded to bf16 first, worst row */
+    double format_l2;  /* against full precision: says what the cache format costs */
+};
+
+struct ck_case
+{
+    const char *name;
+    const struct rfn_op *op;
+    union
+    {
+        struct rfn_kv_pack_args kv_pack;
+        struct rfn_index_topk_args index_topk;
+        struct rfn_sparse_mla_args sparse_mla;
+    } args;
+    struct guard buffer[CK_BUFFERS];
+    int buffers;
+    struct rng rng;
+    float
+        *full[RFN_MLA_SOURCES]; /* [slot][QK] keys before they were quantised, or NULL */
+    struct ck_numbers numbers;
+    char reason[256]; /* why it failed */
+};
+
+/* One row of an op's list of cases. */
+struct ck_spec
+{
+    const struct rfn_op *op;
+    const char *name;
+    int slow; /* only with --slow */
+    void (*build)(struct ck_case *c, const void *param);
+    /* Compares with the references; writes c->reason and returns 0 when wrong. Consumes the
+     * kept copies of the buffers. */
+    int (*verify)(struct ck_case *c, const struct rfn_fault *fault, double tolerance);
+    const void *param;
+};
+
+/* Where cases run. `tolerance` is that of O (relative L2 a row); 0: the op's own. */
+struct ck_variant
+{
+    const char *name;
+    enum rfn_status (*run)(const struct ck_variant *v, struct ck_case *c, int threads,
+                           struct rfn_fault *fault);
+    void (*host)(const void *args, const struct rfn_host_env *env); /* a twin put in */
+    double tolerance;
+};
+
+/* A wrong twin that at least one case must catch; bug 0 of each op is the right one. */
+struct ck_broken
+{
+    const struct rfn_op *op;
+    const char *name;
+    void (*host)(const void *args, const struct rfn_host_env *env);
+};
+
+extern const struct ck_broken ck_broken_kv_pack[], ck_broken_index_topk[],
+    ck_broken_sparse_mla[];
+extern const int ck_broken_kv_packs, ck_broken_index_topks, ck_broken_sparse_mlas;
+
+extern const struct ck_spec ck_kv_pack_specs[], ck_index_topk_specs[],
+    ck_sparse_mla_specs[];
+extern const int ck_kv_pack_count, ck_index_topk_count, ck_sparse_mla_count;
+
+/* ---- building ---------------------------------------------------------------------- */
+
+/* A buffer of the case, filled with one byte; returns its inside. */
+void *ck_buffer(struct ck_case *c, size_t bytes, int fill);
+
+/* A view of `dims` extents whose rows (the outermost stride) have `gap` elements between
+ * them, in a buffer of its own. */
+struct rfn_tensor ck_tensor(struct ck_case *c, enum rfn_dtype dtype, int fill,
+                            int64_t gap, int64_t d0, int64_t d1, int64_t d2);
+
+/* A pool in a buffer of its own, `gap` bytes between pages. */
+struct rfn_pool ck_pool(struct ck_case *c, enum rfn_format format, int32_t page_tokens,
+                        int64_t pages, int64_t gap, int fill);
+
+/* live [1] with this count; not given for INT32_MIN. */
+struct rfn_tensor ck_live(struct ck_case *c, int32_t count);
+
+/* The address that `data`, inside one of the buffers, has in the kept copy. */
+void *ck_kept(const struct ck_case *c, const void *data);
+
+/* Compares every byte with the kept copies; writes the reason. */
+int ck_all_as_kept(struct ck_case *c);
+
+/* Compares what check mode saw; fault == NULL passes. */
+int ck_same_fault(struct ck_case *c, const struct rfn_fault *fault,
+                  const struct rfn_fault *right);
+
+int ck_fail(struct ck_case *c, const char *format, ...) RFN_PRINTF(2, 3);
+
+void ck_build(struct ck_case *c, const struct ck_spec *spec, uint64_t seed);
+void ck_destroy(struct ck_case *c);
+
+/* ---- the other checks of checkop ---------------------------------------------------- */
+
+struct harness;
+void ck_contracts(struct harness *h, const char *op); /* refused arguments, their lines */
+void ck_unmapped(struct harness *h, const char *op);  /* masked bytes may be unmapped */
+void ck_bench(const char *op, int threads);
+
+#endif

@@ -1,0 +1,367 @@
+/* Arguments that must be refused, and what the error line has to name: operand and both
+ * values. Each spoils one thing in arguments that are right. */
+#include "kernels/num.h"
+#include "tests/checkop/checkop.h"
+#include "tests/checkop/reference.h"
+#include "tests/support/harness.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+union args
+{
+    struct rfn_kv_pack_args kv;
+    struct rfn_index_topk_args topk;
+    struct rfn_sparse_mla_args mla;
+};
+
+/* The check reads no data: one aligned address serves all views. */
+static _Alignas(64) char memory[64];
+
+static struct rfn_pool pool_of(enum rfn_format format)
+{
+    return (struct rfn_pool) { memory, format, 64, 10, 0 };
+}
+
+static void make_kv(union args *a)
+{
+    a->kv.kv = rfn_tensor_of(memory, RFN_BF16, 4, 512, 0, 0);
+    a->kv.k_rope = rfn_tensor_of(memory, RFN_BF16, 4, 64, 0, 0);
+    a->kv.slots = rfn_tensor_of(memory, RFN_I64, 4, 0, 0, 0);
+    a->kv.pool = pool_of(RFN_LATENT_FP8_656);
+}
+
+static void make_topk(union args *a)
+{
+    a->topk.logits = rfn_tensor_of(memory, RFN_F32, 4, 5000, 0, 0);
+    a->topk.lens = rfn_tensor_of(memory, RFN_I32, 4, 0, 0, 0);
+    a->topk.table = rfn_tensor_of(memory, RFN_I32, 2, 80, 0, 0);
+    a->topk.request = rfn_tensor_of(memory, RFN_I32, 4, 0, 0, 0);
+    a->topk.slots = rfn_tensor_of(memory, RFN_I32, 4, 2048, 0, 0);
+    a->topk.positions = rfn_tensor_of(memory, RFN_I32, 4, 2048, 0, 0);
+    a->topk.page_tokens = 64;
+    a->topk.pages = 100;
+}
+
+static void make_mla(union args *a)
+{
+    a->mla.q = rfn_tensor_of(memory, RFN_BF16, 4, 16, 576, 0);
+    a->mla.source[0].pool = pool_of(RFN_LATENT_FP8_656);
+    a->mla.source[0].indices = rfn_tensor_of(memory, RFN_I32, 4, 2048, 0, 0);
+    a->mla.out = rfn_tensor_of(memory, RFN_BF16, 4, 16, 512, 0);
+    a->mla.lse = rfn_tensor_of(memory, RFN_F32, 4, 16, 0, 0);
+    a->mla.scale = 0.135f;
+}
+
+/* X(args, name, status, "part|part" of the line, statement) */
+#define SPOILED(X)                                                                       \
+    X(kv, right, OK, "", )                                                               \
+    X(kv, live_given, OK, "", a->live = rfn_tensor_of(memory, RFN_I32, 1, 0, 0, 0))      \
+    X(kv, no_rows_without_addresses, OK, "",                                             \
+      a->kv.shape[0] = a->k_rope.shape[0] = a->slots.shape[0] = 0;                       \
+      a->kv.data = a->k_rope.data = a->slots.data = NULL)                                \
+    X(kv, one_row_has_no_stride, OK, "",                                                 \
+      a->kv.shape[0] = a->k_rope.shape[0] = a->slots.shape[0] = 1;                       \
+      a->kv.stride[0] = 3; a->slots.stride[0] = 7)                                       \
+    X(kv, strided, OK, "", a->kv.stride[0] = 2112; a->k_rope.stride[0] = 2112)           \
+    X(kv, not_given, INVALID, "k_rope: not given", a->k_rope.data = NULL)                \
+    X(kv, no_pool, INVALID, "pool: not given", a->pool.data = NULL)                      \
+    X(kv, dtype, INVALID, "kv: dtype f32, but bf16", a->kv.dtype = RFN_F32)              \
+    X(kv, no_dtype, INVALID, "kv: dtype none, but bf16",                                 \
+      a->kv.dtype = (enum rfn_dtype)99)                                                  \
+    X(kv, dims, INVALID, "slots: 2 dimensions|[T] has 1", a->slots.dims = 2)             \
+    X(kv, rows, INVALID, "slots: T = 5, but kv: T = 4", a->slots.shape[0] = 5)           \
+    X(kv, negative_extent, INVALID, "slots: extent -1", a->slots.shape[0] = -1)          \
+    X(kv, width, INVALID, "kv: D = 448, but latent_fp8_656 has 512",                     \
+      a->kv.shape[1] = 448)                                                              \
+    X(kv, rope_width, INVALID, "k_rope: E = 32, but latent_fp8_656 has 64",              \
+      a->k_rope.shape[1] = 32)                                                           \
+    X(kv, live_extent, INVALID, "live: extent 2|[1] has 1",                              \
+      a->live = rfn_tensor_of(memory, RFN_I32, 2, 0, 0, 0))                              \
+    X(kv, inner_stride, INVALID, "kv: inner stride 2, but 1", a->kv.stride[1] = 2)       \
+    X(kv, vector_stride, INVALID, "slots: inner stride 2, but 1",                        \
+      a->slots.stride[0] = 2)                                                            \
+    X(kv, overlap, INVALID, "kv: stride 504|512", a->kv.stride[0] = 504)                 \
+    X(kv, negative_stride, INVALID, "kv: stride -512", a->kv.stride[0] = -512)           \
+    X(kv, row_alignment, INVALID, "kv: rows 1032 bytes apart|16", a->kv.stride[0] = 516) \
+    X(kv, base_alignment, INVALID, "kv: address|16-byte", a->kv.data = memory + 8)       \
+    X(kv, slot_alignment, INVALID, "slots: address|8-byte", a->slots.data = memory + 4)  \
+    X(kv, overflow, INVALID, "kv: extent|overflows",                                     \
+      a->kv.stride[0] = INT64_MAX / 4 / 8 * 8)                                           \
+    X(kv, end_of_memory, INVALID, "kv:|pass the end of memory",                          \
+      a->kv.data = (void *)(UINTPTR_MAX - 1023))                                         \
+    X(kv, format, INVALID, "pool: format index_fp8_132, but latent_fp8_656",             \
+      a->pool.format = RFN_INDEX_FP8_132)                                                \
+    X(kv, no_format, INVALID, "pool: format 77", a->pool.format = (enum rfn_format)77)   \
+    X(kv, page_tokens, INVALID, "pool: page_tokens = 0", a->pool.page_tokens = 0)        \
+    X(kv, pages, INVALID, "pool: pages = -1", a->pool.pages = -1)                        \
+    X(kv, page_stride_short, INVALID, "pool: page stride of 41968 bytes|41984",          \
+      a->pool.page_stride_bytes = 41968)                                                 \
+    X(kv, page_stride_odd, INVALID, "pool: page stride of 41992 bytes|16",               \
+      a->pool.page_stride_bytes = 41992)                                                 \
+    X(kv, page_stride_negative, INVALID, "pool: page stride of -16 bytes",               \
+      a->pool.page_stride_bytes = -16)                                                   \
+    X(kv, pool_overflow, INVALID, "pool:|overflow", a->pool.pages = INT64_MAX / 40000)   \
+    X(kv, pool_alignment, INVALID, "pool: address|16-byte", a->pool.data = memory + 8)   \
+    X(kv, scale, INVALID, "scale: 7", a->scale = (enum rfn_scale)7)                      \
+    X(kv, floor_on, INVALID, "floor_on: 3", a->floor_on = (enum rfn_floor)3)             \
+    X(kv, floor_of_zero, INVALID, "floor:", a->floor_on = RFN_FLOOR_SCALE)               \
+    X(kv, floor_nan, INVALID, "floor:", a->floor_on = RFN_FLOOR_AMAX; a->floor = NAN)    \
+    X(topk, right, OK, "", )                                                             \
+    X(topk, positions_alone, OK, "",                                                     \
+      a->slots.data = a->table.data = a->request.data = NULL;                            \
+      a->pages = 0)                                                                      \
+    X(topk, neither, INVALID, "slots, positions",                                        \
+      a->slots.data = a->positions.data = NULL)                                          \
+    X(topk, no_table, INVALID, "table: not given", a->table.data = NULL)                 \
+    X(topk, no_request, INVALID, "request: not given", a->request.data = NULL)           \
+    X(topk, two_widths, INVALID, "positions: K = 64, but slots: K = 2048",               \
+      a->positions.shape[1] = 64)                                                        \
+    X(topk, k_of_2049, LIMIT, "K = 2049|2048",                                           \
+      a->slots = a->positions = rfn_tensor_of(memory, RFN_I32, 4, 2049, 0, 0))           \
+    X(topk, k_of_0, INVALID, "K = 0", a->slots.shape[1] = a->positions.shape[1] = 0)     \
+    X(topk, page_tokens, INVALID, "page_tokens = 0", a->page_tokens = 0)                 \
+    X(topk, pages, INVALID, "pages = 0", a->pages = 0)                                   \
+    X(topk, slots_past_i32, INVALID, "pages = 33554433", a->pages = 33554433)            \
+    X(topk, slots_up_to_i32, OK, "", a->pages = 33554432)                                \
+    X(topk, lens, INVALID, "lens: T = 3, but logits: T = 4", a->lens.shape[0] = 3)       \
+    X(topk, lens_dtype, INVALID, "lens: dtype i64, but i32", a->lens.dtype = RFN_I64)    \
+    X(mla, right, OK, "", )                                                              \
+    X(mla, without_lse, OK, "", a->lse.data = NULL)                                      \
+    X(mla, split, OK, "", a->q = rfn_tensor_of(memory, RFN_BF16, 4, 16, 512, 0);         \
+      a->q_rope = rfn_tensor_of(memory, RFN_BF16, 4, 16, 64, 0))                         \
+    X(mla, two_sources, OK, "", a->source[1] = a->source[0];                             \
+      a->source[1].indices.shape[1] = 64; a->source[1].indices.stride[0] = 64)           \
+    X(mla, scale, INVALID, "scale: 0", a->scale = 0)                                     \
+    X(mla, scale_nan, INVALID, "scale: ", a->scale = NAN)                                \
+    X(mla, no_heads, INVALID, "q: H = 0",                                                \
+      a->q.shape[1] = a->out.shape[1] = a->lse.shape[1] = 0)                             \
+    X(mla, heads, INVALID, "q: H = 129",                                                 \
+      a->q.shape[1] = a->out.shape[1] = a->lse.shape[1] = 129;                           \
+      a->q.stride[0] = 129 * 576; a->out.stride[0] = 129 * 512; a->lse.stride[0] = 129)  \
+    X(mla, other_heads, INVALID, "out: H = 8, but q: H = 16", a->out.shape[1] = 8)       \
+    X(mla, width, INVALID, "q: D = 512, but latent_fp8_656 has 576",                     \
+      a->q.shape[2] = 512)                                                               \
+    X(mla, split_width, INVALID, "q: D = 576, but latent_fp8_656 has 512 beside q_rope", \
+      a->q_rope = rfn_tensor_of(memory, RFN_BF16, 4, 16, 64, 0))                         \
+    X(mla, out_width, INVALID, "out: V = 256, but latent_fp8_656 has 512",               \
+      a->out.shape[2] = 256)                                                             \
+    X(mla, sink, INVALID, "sink: H = 15, but q: H = 16",                                 \
+      a->sink = rfn_tensor_of(memory, RFN_F32, 15, 0, 0, 0))                             \
+    X(mla, two_geometries, INVALID, "source[1].pool: latent_fp8_584 has QK = 512|576",   \
+      a->source[1] = a->source[0];                                                       \
+      a->source[1].pool.format = RFN_LATENT_FP8_584)                                     \
+    X(mla, no_second_indices, INVALID, "source[1].indices: not given",                   \
+      a->source[1].pool = a->source[0].pool;                                             \
+      a->source[1].indices.shape[1] = 9)                                                 \
+    X(mla, no_second_pool, INVALID, "source[1].indices: given|source[1].pool",           \
+      a->source[1].indices = a->source[0].indices)                                       \
+    X(mla, lens, INVALID, "source[0].lens: T = 5, but q: T = 4",                         \
+      a->source[0].lens = rfn_tensor_of(memory, RFN_I32, 5, 0, 0, 0))                    \
+    X(mla, empty_field, INVALID, "empty_lse_positive: 2", a->empty_lse_positive = 2)
+
+#define X(kind, name, status, parts, ...)                                                \
+    static void spoil_##kind##_##name(union args *all)                                   \
+    {                                                                                    \
+        struct rfn_op_args_##kind *a = (void *)all;                                      \
+        (void)a;                                                                         \
+        __VA_ARGS__;                                                                     \
+    }
+#define rfn_op_args_kv rfn_kv_pack_args
+#define rfn_op_args_topk rfn_index_topk_args
+#define rfn_op_args_mla rfn_sparse_mla_args
+SPOILED(X)
+#undef X
+
+static const struct contract
+{
+    const struct rfn_op *op;
+    void (*make)(union args *);
+    const char *name;
+    enum rfn_status status;
+    const char *parts; /* separated by '|' */
+    void (*spoil)(union args *);
+} contracts[] = {
+#define op_kv &rfn_op_kv_pack
+#define op_topk &rfn_op_index_topk
+#define op_mla &rfn_op_sparse_mla
+#define X(kind, name, status, parts, ...)                                                \
+    { op_##kind, make_##kind, #name, RFN_##status, parts, spoil_##kind##_##name },
+    SPOILED(X)
+#undef X
+};
+
+static int has_parts(const char *line, const char *parts)
+{
+    while (*parts)
+    {
+        char part[96];
+        size_t n = strcspn(parts, "|");
+        snprintf(part, sizeof part, "%.*s", (int)n, parts);
+        if (!strstr(line, part))
+            return 0;
+        parts += n + (parts[n] == '|');
+    }
+    return 1;
+}
+
+/* ---- the registry -------------------------------------------------------------------- */
+
+static void nothing(const void *args, const struct rfn_host_env *env)
+{
+    (void)args;
+    (void)env;
+}
+
+static void check_registry(struct harness *h)
+{
+    const struct rfn_op *op = NULL;
+    harness_check(h, "an op is found by its name",
+                  rfn_op_find("sparse_mla", &op) == RFN_OK && op == &rfn_op_sparse_mla,
+                  "%s", rfn_last_error());
+    harness_check(h, "an unknown op names the nearest",
+                  rfn_op_find("index_topp", &op) == RFN_NOT_FOUND &&
+                      strstr(rfn_last_error(), "index_topk"),
+                  "%s", rfn_last_error());
+    for (uint32_t i = 0; (op = rfn_op_at(i)); i++)
+        harness_check(h, "the library's own tables hold together",
+                      rfn_op_register(op) == RFN_OK, "%s", rfn_last_error());
+
+    static const struct rfn_operand good[] = { { "x", 0, RFN_OPERAND_TENSOR, RFN_READ, 0,
+                                                 RFN_DTYPE_BIT(RFN_F32), "T,8", 0 } };
+    static struct rfn_operand bad[1];
+    static struct rfn_op ok = { .name = "checkop_own",
+                                .args_bytes = sizeof(struct rfn_tensor),
+                                .operand = good,
+                                .operands = 1,
+                                .host = nothing };
+    static struct rfn_op wrong;
+    harness_check(h, "a caller's op is registered, twice is harmless",
+                  rfn_op_register(&ok) == RFN_OK && rfn_op_register(&ok) == RFN_OK &&
+                      rfn_op_find("checkop_own", &op) == RFN_OK && op == &ok,
+                  "%s", rfn_last_error());
+    wrong = ok;
+    harness_check(h, "a name is taken once", rfn_op_register(&wrong) == RFN_INVALID, "-");
+    wrong.name = "checkop_wrong";
+    wrong.host = NULL;
+    harness_check(h, "an op without a twin is refused",
+                  rfn_op_register(&wrong) == RFN_INVALID, "-");
+    wrong.host = nothing;
+    wrong.operand = bad;
+    static const char *const shapes[] = { "T,H,D,E,F", "T,,D", "T,", "", "T-D", NULL };
+    for (size_t i = 0; i < CK_COUNT(shapes); i++)
+    {
+        bad[0] = good[0];
+        bad[0].shape = shapes[i];
+        harness_check(h, "a shape that is none is refused",
+                      rfn_op_register(&wrong) == RFN_INVALID, "%s", shapes[i]);
+    }
+    bad[0] = good[0];
+    bad[0].offset = 8;
+    harness_check(h, "an operand past the arguments is refused",
+                  rfn_op_register(&wrong) == RFN_INVALID, "-");
+    harness_check(h, "a refused op is not found",
+                  rfn_op_find("checkop_wrong", &op) == RFN_NOT_FOUND, "-");
+}
+
+static void check_pool_views(struct harness *h)
+{
+    static const struct
+    {
+        const char *name;
+        int64_t shape[4];
+        int dims, right;
+    } views[] = {
+        { "[10,64,656]", { 10, 64, 656 }, 3, 1 },
+        { "[10,1,64,656]", { 10, 1, 64, 656 }, 4, 1 },
+        { "[10,64,1,656]", { 10, 64, 1, 656 }, 4, 1 },
+        { "[10,2,32,656]", { 10, 2, 32, 656 }, 4, 0 },
+        { "[10,64,576]", { 10, 64, 576 }, 3, 0 },
+        { "[640,656]", { 640, 656 }, 2, 0 },
+    };
+    for (size_t i = 0; i < CK_COUNT(views); i++)
+    {
+        const int64_t *s = views[i].shape;
+        struct rfn_tensor t = rfn_tensor_of(memory, RFN_U8, s[0], s[1], s[2], s[3]);
+        struct rfn_pool pool = { 0 };
+        enum rfn_status status = rfn_pool_view(&t, RFN_LATENT_FP8_656, &pool);
+        int right = views[i].right
+                        ? status == RFN_OK && pool.pages == 10 &&
+                              pool.page_tokens == 64 && pool.page_stride_bytes == 41984
+                        : status == RFN_INVALID && pool.data == NULL;
+        harness_check(h, views[i].name, right, "%s: %s", rfn_status_name(status),
+                      rfn_last_error());
+    }
+}
+
+/* ---- number formats ------------------------------------------------------------------ */
+
+/* The vectorisable conversions against the plain ones of the reference. */
+static void check_numbers(struct harness *h)
+{
+    int e4m3 = 0, to_e4m3 = 0, to_bf16 = 0, up = 0;
+    for (int code = 0; code < 256; code++)
+    {
+        double x = rfn_e4m3_to_f32((uint8_t)code), y = ref_e4m3_value((uint8_t)code);
+        e4m3 += !(x == y || (isnan(x) && isnan(y))) ||
+                (!isnan(x) && !signbit(x) != !signbit(y));
+    }
+    /* Every bf16, and f32 patterns that hit all exponents and odd low bits. */
+    for (uint64_t u = 0; u < (uint64_t)1 << 32; u += u % 3 ? 65535 - 4099 : 4099)
+    {
+        float x = rfn_f32_from_bits((uint32_t)u);
+        to_e4m3 += rfn_f32_to_e4m3(x) != ref_e4m3_code(x);
+        to_bf16 += !isnan(x) && rfn_f32_to_bf16(x) != ref_bf16_code(x);
+        to_bf16 += isnan(x) && !isnan(ref_bf16_value(rfn_f32_to_bf16(x)));
+        int exponent;
+        double fraction = frexp(x, &exponent);
+        if (isfinite(x) && x >= FLT_MIN)
+            up += rfn_f32_to_ue8m0_up(x) != exponent - (fraction == 0.5) + 127;
+    }
+    /* Every tie between two codes, and its neighbours. */
+    for (int code = 0; code < 126; code++)
+    {
+        float low = rfn_e4m3_to_f32((uint8_t)code),
+              high = rfn_e4m3_to_f32((uint8_t)(code + 1));
+        float tie = (low + high) / 2;
+        float around[] = { nextafterf(tie, 0), tie, nextafterf(tie, 1000) };
+        for (int i = 0; i < 3; i++)
+            to_e4m3 += rfn_f32_to_e4m3(around[i]) != ref_e4m3_code(around[i]) ||
+                       rfn_f32_to_e4m3(-around[i]) != ref_e4m3_code(-around[i]);
+    }
+    harness_check(h, "e4m3 is read exactly", e4m3 == 0, "%d codes differ", e4m3);
+    harness_check(h, "e4m3 is rounded to nearest even, saturated", to_e4m3 == 0,
+                  "%d differ", to_e4m3);
+    harness_check(h, "bf16 is rounded to nearest even", to_bf16 == 0, "%d differ",
+                  to_bf16);
+    harness_check(h, "ue8m0 is rounded up", up == 0, "%d differ", up);
+}
+
+void ck_contracts(struct harness *h, const char *op)
+{
+    for (size_t i = 0; i < CK_COUNT(contracts); i++)
+    {
+        const struct contract *c = &contracts[i];
+        if (op && strcmp(op, c->op->name) != 0)
+            continue;
+        union args args;
+        char name[128];
+        memset(&args, 0, sizeof args);
+        c->make(&args);
+        c->spoil(&args);
+        enum rfn_status status = rfn_op_check(c->op, &args);
+        snprintf(name, sizeof name, "%s contract %s", c->op->name, c->name);
+        harness_check(h, name,
+                      status == c->status &&
+                          (status == RFN_OK || has_parts(rfn_last_error(), c->parts)),
+                      "%s \"%s\", but %s and \"%s\" are right", rfn_status_name(status),
+                      status == RFN_OK ? "" : rfn_last_error(),
+                      rfn_status_name(c->status), c->parts);
+    }
+    if (op)
+        return;
+    check_numbers(h);
+    check_registry(h);
+    check_pool_views(h);
+}

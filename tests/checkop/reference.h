@@ -1,0 +1,42 @@
+/*
+ * Double-precision references of the ops, written from the contract and not from the twins:
+ * they share no line with kernels/ but the argument structs and the formats' byte maps,
+ * which stand here a second time.
+ */
+#ifndef CHECKOP_REFERENCE_H
+#define CHECKOP_REFERENCE_H
+
+#include <refrain/ops.h>
+
+double ref_e4m3_value(uint8_t code);
+uint8_t ref_e4m3_code(double x); /* nearest, ties to the even code, saturated, NaN 0x7f */
+double ref_bf16_value(uint16_t code);
+uint16_t ref_bf16_code(double x); /* nearest, ties to even */
+
+int64_t ref_page_bytes(enum rfn_format format, int64_t page_tokens);
+int ref_qk(enum rfn_format format);
+int ref_latent(enum rfn_format format);
+
+/* Address of a token's data row, and of its scales. */
+unsigned char *ref_row(const struct rfn_pool *pool, int64_t slot);
+unsigned char *ref_scales(const struct rfn_pool *pool, int64_t slot);
+
+/* A key as doubles: latent, then rope. */
+void ref_key(const struct rfn_pool *pool, int64_t slot, double *ret);
+
+/* Writes one row: how bytes of every pool of the tests come to be. Returns NaN groups;
+ * `ret_group` is the first, where there is one. */
+int ref_pack_row(const struct rfn_pool *pool, int64_t slot, const uint16_t *kv,
+                 const uint16_t *rope, enum rfn_scale scale, enum rfn_floor floor_on,
+                 float floor, int *ret_group);
+
+/* The ops. Outputs go where the views point; `fault` gets what check mode has to see. */
+void ref_kv_pack(const struct rfn_kv_pack_args *a, struct rfn_fault *fault);
+void ref_index_topk(const struct rfn_index_topk_args *a, struct rfn_fault *fault);
+
+/* O [T,H,V] and LSE [T,H] as doubles. full[i], where not NULL, holds source i's keys as
+ * [slot][QK] floats and is used in place of the pool's bytes. */
+void ref_sparse_mla(const struct rfn_sparse_mla_args *a, float *const *full,
+                    double *ret_o, double *ret_lse, struct rfn_fault *fault);
+
+#endif

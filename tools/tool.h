@@ -1,0 +1,32 @@
+/* What the sub-commands of the program `refrain` share: exit status and messages. */
+#ifndef TOOLS_TOOL_H
+#define TOOLS_TOOL_H
+
+#include <refrain/status.h>
+#include <stdint.h>
+
+enum tool_status
+{
+    TOOL_OK = 0,
+    TOOL_ENVIRONMENT = 1, /* files, memory, device */
+    TOOL_ARGUMENTS = 2,   /* the command line or an input file */
+    TOOL_FINDINGS = 3,    /* the checker found something, or a verification failed */
+};
+
+#define TOOL_LIST(X)                                                                     \
+    X(decode, "run a decode workload: plan, capture, check, replay, verify")             \
+    X(info, "version, devices, ops with their operands, cache formats")                  \
+    X(help, "this text, or `refrain help COMMAND`")
+
+#define TOOL_MAIN(name, what) int name##_main(int argc, char **argv);
+TOOL_LIST(TOOL_MAIN)
+#undef TOOL_MAIN
+
+/* Writes "refrain: " and the formatted line to stderr. */
+void tool_error(const char *format, ...) RFN_PRINTF(1, 2);
+
+/* Monotonic clock, and that clock when the program started. */
+int64_t tool_now_ns(void);
+int64_t tool_start_ns(void);
+
+#endif
