@@ -83,20 +83,26 @@ enum rfn_relation rfn_host_relation(struct rfn_host_device *d, struct rfn_host_s
     return r;
 }
 
-static enum rfn_event_state state_of(struct rfn_host_device *d, struct rfn_host_stream *s,
-                                     struct rfn_host_event *e, uint32_t flags)
+static enum rfn_event_state state_of(struct rfn_host_device *d, enum rfn_call call,
+                                     struct rfn_host_stream *s, struct rfn_host_event *e,
+                                     uint32_t flags)
 {
     if (!e)
         return RFN_EVENT_ANY;
+    struct rfn_host_capture *c =
+        e->captured ? rfn_host_capture_find(d, e->capture_id) : NULL;
+    /* A wait does not get past an event whose capture is gone; a record writes it anew. */
+    if (e->captured && call != RFN_CALL_event_record)
+    {
+        if (!c)
+            return RFN_EVENT_ENDED;
+        if (c->status == RFN_CAPTURE_INVALIDATED)
+            return RFN_EVENT_LOST;
+    }
     if (flags & RFN_EVENT_EXTERNAL)
         return RFN_EVENT_NODE;
-    if (!e->captured)
-        return e->recorded ? RFN_EVENT_OUTSIDE : RFN_EVENT_NEVER;
-    struct rfn_host_capture *c = rfn_host_capture_find(d, e->capture_id);
     if (!c)
-        return RFN_EVENT_ENDED;
-    if (c->status == RFN_CAPTURE_INVALIDATED)
-        return RFN_EVENT_LOST;
+        return e->recorded ? RFN_EVENT_OUTSIDE : RFN_EVENT_NEVER;
     return s && s->member && s->member->capture == c ? RFN_EVENT_SAME
                                                      : RFN_EVENT_CAPTURED;
 }
@@ -179,7 +185,8 @@ int rfn_host_ask_as(struct rfn_host_device *d, enum rfn_call call,
                     struct rfn_host_event *e, uint32_t flags,
                     struct rfn_host_member **ret_member)
 {
-    const struct rfn_rule *rule = rfn_host_rule(call, relation, state_of(d, s, e, flags));
+    const struct rfn_rule *rule =
+        rfn_host_rule(call, relation, state_of(d, call, s, e, flags));
     switch (rule->rule)
     {
     case RFN_CLASS_NONE:
