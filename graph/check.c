@@ -14,6 +14,25 @@ struct rfn_check
     struct rfn_ledger ledger;
 };
 
+#define TOUCHES 256 /* reported apart; what a device counts beyond is counted */
+
+/* The device's own locks are below ours here: its handler takes none. */
+static void look_at_touches(struct rfn_check *check)
+{
+    struct rfn_touch touch[TOUCHES];
+    int all = rfn_device_touches(check->device, NULL, 0);
+    pthread_mutex_lock(&check->lock);
+    int fresh = all > check->rules.touches;
+    pthread_mutex_unlock(&check->lock);
+    if (!fresh)
+        return;
+    all = rfn_device_touches(check->device, touch, TOUCHES);
+    pthread_mutex_lock(&check->lock);
+    if (all > check->rules.touches)
+        rfn_rules_touched(&check->rules, touch, all < TOUCHES ? all : TOUCHES, all);
+    pthread_mutex_unlock(&check->lock);
+}
+
 static void on_call(void *ctx, const struct rfn_call_event *event)
 {
     struct rfn_check *check = ctx;
@@ -29,6 +48,9 @@ static void on_call(void *ctx, const struct rfn_call_event *event)
         rfn_ledger_add(&check->ledger, event->before.id, &item);
     rfn_rules_feed(&check->rules, event);
     pthread_mutex_unlock(&check->lock);
+    if (event->call == RFN_CALL_capture_end || event->call == RFN_CALL_stream_sync ||
+        event->call == RFN_CALL_event_sync || event->call == RFN_CALL_device_sync)
+        look_at_touches(check);
 }
 
 enum rfn_status rfn_check_create(struct rfn_device *device, struct rfn_check **ret_check)
@@ -53,6 +75,9 @@ enum rfn_status rfn_check_create(struct rfn_device *device, struct rfn_check **r
     status = rfn_device_observe(device, &check->observer);
     if (status)
         goto destroy_lock;
+    pthread_mutex_lock(&check->lock);
+    check->rules.touches = rfn_device_touches(device, NULL, 0); /* not of our time */
+    pthread_mutex_unlock(&check->lock);
     *ret_check = check;
     return RFN_OK;
 
@@ -71,7 +96,17 @@ enum rfn_status rfn_check_destroy(struct rfn_check **check)
         return RFN_FAIL(RFN_INVALID, "check_destroy: check is NULL");
     if (!*check)
         return RFN_OK;
-    enum rfn_status status = rfn_device_observe((*check)->device, NULL);
+    pthread_mutex_lock(&(*check)->lock);
+    const struct rfn_rules_capture *open =
+        rfn_rules_leave(&(*check)->rules, rfn_site_here());
+    enum rfn_status status = RFN_OK;
+    if (open)
+        status = RFN_FAIL(
+            RFN_BUSY, "check_destroy: capture %llu, begun at %s:%d, is still open",
+            (unsigned long long)open->id, open->begun.site.file, open->begun.site.line);
+    pthread_mutex_unlock(&(*check)->lock);
+    if (!status)
+        status = rfn_device_observe((*check)->device, NULL);
     if (status)
         return status;
     pthread_mutex_destroy(&(*check)->lock);
@@ -86,6 +121,7 @@ int32_t rfn_check_count(struct rfn_check *check)
 {
     if (!check)
         return 0;
+    look_at_touches(check);
     pthread_mutex_lock(&check->lock);
     int32_t count = rfn_rules_count(&check->rules);
     pthread_mutex_unlock(&check->lock);
@@ -98,6 +134,7 @@ enum rfn_status rfn_check_finding(struct rfn_check *check, int32_t i,
     if (!check || !ret_finding)
         return RFN_FAIL(RFN_INVALID, "check_finding: %s is NULL",
                         check ? "ret_finding" : "check");
+    look_at_touches(check);
     pthread_mutex_lock(&check->lock);
     int32_t count = rfn_rules_count(&check->rules);
     const struct rfn_finding *finding = rfn_rules_at(&check->rules, i);

@@ -3,8 +3,8 @@
 #include <stdio.h>
 
 static const struct rfn_rule_info rule_info[] = {
-#define RULE_ROW(id_, name_, severity_, why_, fix_)                                      \
-    { #id_, #name_, RFN_##severity_, why_, fix_ },
+#define RULE_ROW(id_, name_, severity_, confidence_, why_, fix_)                         \
+    { #id_, #name_, RFN_##severity_, RFN_##confidence_, why_, fix_ },
     RFN_RULE_LIST(RULE_ROW)
 #undef RULE_ROW
 };
@@ -39,16 +39,18 @@ size_t rfn_finding_text(const struct rfn_finding *finding, char *text, size_t by
         snprintf(code, sizeof code, ", code %d", finding->code);
     const char *file = or_empty(finding->file);
     const char *driver = or_empty(finding->driver);
+    const char *region = or_empty(finding->region);
     int n = snprintf(
         text, text ? bytes : 0,
-        "%s%s: %s %s %s (%s): %s. Fix: %s. [%s%s by thread %llu, %lld time%s, "
+        "%s%s: %s %s %s (%s): %s. Fix: %s. [%s%s%s%s by thread %llu, %lld time%s, "
         "capture %llu %s%s]%s%s\n",
         file[0] ? file : "(no site)", site,
         (unsigned)finding->severity < 3 ? severity[finding->severity] : "?", rule->id,
         rule->name, finding->confidence == RFN_PROVED ? "proved" : "heuristic",
-        or_empty(finding->why), or_empty(finding->fix), or_empty(finding->api), stream,
-        (unsigned long long)finding->thread, (long long)finding->count,
-        finding->count == 1 ? "" : "s", (unsigned long long)finding->capture_id,
+        or_empty(finding->why), or_empty(finding->fix), region, region[0] ? ": " : "",
+        or_empty(finding->api), stream, (unsigned long long)finding->thread,
+        (long long)finding->count, finding->count == 1 ? "" : "s",
+        (unsigned long long)finding->capture_id,
         (unsigned)finding->status_after < 3 ? status[finding->status_after] : "?", code,
         driver[0] ? " The device said: " : "", driver);
     return n > 0 ? (size_t)n : 0;

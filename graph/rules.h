@@ -1,6 +1,47 @@
 /*
  * The live rules: fed with every call of a device, they follow which captures are open, by
- * whom and on what stream, and keep what is wrong. Nothing here locks; check.c does.
+ * whom and on what streams, and keep what is wrong. Nothing here locks; check.c does.
+ *
+ * A call gives at most one finding: the first line that fits. `own`: its thread has a
+ * capture open. `refused`: 900 or 906. `node`: it became a node of the stream's capture.
+ *
+ *   call                        first that fits
+ *   copy (sync, async)          057 own or node, at most 16 bytes from pageable memory to the
+ *                                   device, whatever the stream and the outcome
+ *   copy_async, node            056 covers a pool of an op launch, as source or target (also
+ *                                   of a launch that comes later in the capture)
+ *                               024 pageable target
+ *                               023 source on the calling thread's stack
+ *                               003 any other pageable source
+ *   copy_async, set_async,      012 own, on the legacy stream, refused or not
+ *   host_call, op_launch,       004 own, on another stream without a capture
+ *   no node                     010 not own, refused
+ *   copy_sync, set_sync         002 own; 010 not own, refused
+ *   event_sync, event_query,    011 the event is captured (907; 1 when that capture is over or
+ *   event_elapsed                   lost), whoever asks
+ *   event_sync, stream_sync,    001 own, refused or not, of the legacy stream too
+ *   device_sync                 010 not own, refused
+ *   memory_alloc, memory_free   009 own, refused or not (a free of NULL only if refused)
+ *                               010 not own, refused
+ *   stream_wait, in a capture   016 an event of another open capture (902; 1 when it is lost)
+ *                               015 an event from outside (905) or of a capture that is over (1)
+ *   all but capture_query       012 own, on the legacy stream, 906
+ *                               010 not own, refused
+ *   capture_begin               013 on a blocking or per-thread stream
+ *   capture_end                 014 (904; at the fork), 033 (908), 034 (901; at the culprit),
+ *                               045 no kernel
+ *   stream_destroy, region_end,
+ *   check_destroy               032 the capture of the origin, region or device is open
+ *   the host, touching pinned   017 the target, 018 the source of a copy that it has not
+ *   memory                          waited for
+ *
+ * Beside another finding:
+ *   013 stands beside all others: it speaks of the capture, not of a call.
+ *   034 only for a culprit that gave no finding itself, of whatever capture: stream_query and
+ *       event_query of the thread's own, graph_instantiate, exec_destroy, exec_launch on the
+ *       capturing stream, capture_end on a joined one (903), calls that nobody saw.
+ *   045 only when nothing but 013 was found in the capture: work that went elsewhere (004,
+ *       012) has been named where it went.
  */
 #ifndef RFN_GRAPH_RULES_H
 #define RFN_GRAPH_RULES_H
@@ -12,12 +53,46 @@
 /* Findings are preallocated, so that a full heap loses none; past these one further finding
  * says how many were not kept. */
 #define RFN_RULES_KEPT 1024
+/* What else is remembered, the oldest forgotten first. */
+#define RFN_RULES_EVENTS 256 /* events and where they were recorded last */
+#define RFN_RULES_COPIES 256 /* sites of copies */
+#define RFN_RULES_POOLS 512  /* pools of op launches */
+#define RFN_RULES_MEMBERS 16 /* streams of a capture that are told apart */
+#define RFN_RULES_REGION 128 /* bytes of a region's text */
 
 struct rfn_rules_finding
 {
     struct rfn_finding finding;
     char why[512];
     char driver[512];
+    char region[RFN_RULES_REGION];
+};
+
+/* A call, as a finding shows it. */
+struct rfn_rules_where
+{
+    enum rfn_call call;
+    int code;
+    struct rfn_site site;
+    uint64_t thread;
+    uint64_t stream; /* 0: none */
+    enum rfn_stream_kind kind;
+    char region[RFN_RULES_REGION];
+};
+
+/* How much of each member's work something knows of. */
+struct rfn_rules_known
+{
+    uint32_t work[RFN_RULES_MEMBERS];
+};
+
+/* A stream in a capture, the first is the origin. */
+struct rfn_rules_member
+{
+    uint64_t stream;
+    uint64_t thread; /* of a per-thread stream */
+    struct rfn_rules_where fork;
+    struct rfn_rules_known known; /* its own work too */
 };
 
 /* A capture between its begin and its end. */
@@ -30,6 +105,42 @@ struct rfn_rules_capture
     enum rfn_capture_mode mode;
     enum rfn_capture_status status; /* as far as it was seen */
     char name[64];
+    struct rfn_rules_where begun;
+    int found;     /* something but CAP013 was reported in it */
+    int hit;       /* a call that was seen invalidated it: */
+    int explained; /* and was reported */
+    struct rfn_rules_where culprit;
+    int left; /* CAP032 was reported */
+    struct rfn_rules_member member[RFN_RULES_MEMBERS];
+    int32_t members;
+    int crowded; /* there were more */
+};
+
+struct rfn_rules_event
+{
+    const struct rfn_event *event;
+    uint64_t capture_id; /* 0: recorded outside */
+    struct rfn_rules_where at;
+    struct rfn_rules_known known;
+};
+
+struct rfn_rules_copy
+{
+    struct rfn_rules_where at;
+    uint64_t capture_id; /* 0: outside */
+    const void *dst;
+    const void *src; /* NULL: a set */
+    int64_t bytes;
+    int node;
+    int reported;
+};
+
+struct rfn_rules_pool
+{
+    const char *begin;
+    int64_t bytes;
+    const char *op;
+    const char *operand;
 };
 
 struct rfn_rules
@@ -37,15 +148,33 @@ struct rfn_rules
     struct rfn_rules_finding *finding;
     int32_t findings;
     struct rfn_finding lost; /* count 0: nothing was lost */
+    int64_t reports;         /* in all, repeated and lost ones too */
     struct rfn_rules_capture *open;
     int32_t opens;
     int32_t open_room;
+    struct rfn_rules_event *event;
+    struct rfn_rules_copy *copy;
+    struct rfn_rules_pool *pool;
+    uint64_t events; /* how many were remembered, ever */
+    uint64_t copies;
+    uint64_t pools;
+    int touches; /* already reported */
 };
 
 enum rfn_status rfn_rules_init(struct rfn_rules *rules);
 void rfn_rules_release(struct rfn_rules *rules);
 
 void rfn_rules_feed(struct rfn_rules *rules, const struct rfn_call_event *event);
+
+/* `all` touches that the device counted, of which the first `kept` are there; what was seen
+ * before is left out. */
+void rfn_rules_touched(struct rfn_rules *rules, const struct rfn_touch *touch, int kept,
+                       int all);
+
+/* The checker is about to go: a finding for each capture that is open. The first of them,
+ * NULL when there is none. */
+const struct rfn_rules_capture *rfn_rules_leave(struct rfn_rules *rules,
+                                                struct rfn_site site);
 
 int32_t rfn_rules_count(const struct rfn_rules *rules);
 

@@ -1,6 +1,7 @@
 /* index_topk: exactly the K largest scores of each row, by a radix select on keys. */
 #include "kernels/num.h"
 #include "kernels/op.h"
+#include "kernels/parallel.h"
 
 #define K_MAX 2048
 #define BIN_BITS 11 /* 11 + 11 + 10 bits of a key */
@@ -241,16 +242,25 @@ static void select_row(const ARGS *a, int64_t t, struct rfn_fault *seen)
     }
 }
 
+struct run
+{
+    const ARGS *a;
+    struct rfn_fault *note;
+};
+
+static void select_one(void *ctx, int64_t t)
+{
+    const struct run *r = ctx;
+    select_row(r->a, t, r->note);
+}
+
 static void host(const void *v, const struct rfn_host_env *env)
 {
     const ARGS *a = v;
-    int64_t rows = rfn_live_rows(&a->live, a->logits.shape[0]);
-    struct rfn_fault seen = { 0 }, *note = env->fault ? &seen : NULL;
-#if defined(_OPENMP)
-#pragma omp parallel for num_threads(env->threads) schedule(dynamic, 1)
-#endif
-    for (int64_t t = 0; t < rows; t++)
-        select_row(a, t, note);
+    struct rfn_fault seen = { 0 };
+    struct run r = { a, env->fault ? &seen : NULL };
+    rfn_parallel(env->threads, rfn_live_rows(&a->live, a->logits.shape[0]), select_one,
+                 &r);
     rfn_fault_merge(env->fault, &seen);
 }
 

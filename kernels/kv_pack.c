@@ -1,11 +1,9 @@
 /* kv_pack: quantises latent rows and writes them into a paged pool. */
-#include "kernels/num.h"
-#include "kernels/op.h"
+#include "kernels/parallel.h"
+#include "kernels/quant.h"
 
-#include <float.h>
-#include <math.h>
+#include <string.h>
 
-#define GROUP_MAX 128
 #define DEFAULT_FLOOR_UE8M0 1e-4f /* FlashMLA's tests: on the scale */
 
 #define ARGS struct rfn_kv_pack_args
@@ -40,74 +38,16 @@ static enum rfn_status check(const void *v)
     if (a->k_rope.shape[1] != info->rope_elems)
         return RFN_FAIL(RFN_INVALID, "k_rope: E = %lld, but %s has %d",
                         (long long)a->k_rope.shape[1], info->name, info->rope_elems);
-    if (a->scale != RFN_SCALE_F32 && a->scale != RFN_SCALE_UE8M0)
-        return RFN_FAIL(RFN_INVALID, "scale: %d, but f32 is %d and ue8m0 is %d",
-                        (int)a->scale, RFN_SCALE_F32, RFN_SCALE_UE8M0);
-    float unit = a->floor_on == RFN_FLOOR_AMAX ? RFN_E4M3_MAX : 1.0f;
-    switch (a->floor_on)
-    {
-    case RFN_FLOOR_DEFAULT:
-        break;
-    case RFN_FLOOR_SCALE:
-    case RFN_FLOOR_AMAX:
-        /* A scale of 0 would turn an all-zero group into NaN. */
-        if (!(a->floor / unit >= FLT_MIN) || isinf(a->floor))
-            return RFN_FAIL(RFN_INVALID,
-                            "floor: a least scale of %g, but %g .. is needed",
-                            (double)(a->floor / unit), (double)FLT_MIN);
-        break;
-    default:
-        return RFN_FAIL(RFN_INVALID, "floor_on: %d, but 0 .. %d are known",
-                        (int)a->floor_on, RFN_FLOOR_AMAX);
-    }
-    return RFN_OK;
+    return rfn_scaling_check(a->scale, a->floor_on, a->floor);
 }
 
-/* How groups of one run are scaled. */
-struct scaling
-{
-    int ue8m0;
-    enum rfn_floor on;
-    float floor;
-};
-
-static struct scaling scaling_of(const ARGS *a, const struct rfn_format_info *info)
+static struct rfn_scaling scaling_of(const ARGS *a, const struct rfn_format_info *info)
 {
     int ue8m0 = info->scale_dtype == RFN_U8 || a->scale == RFN_SCALE_UE8M0;
     if (a->floor_on == RFN_FLOOR_DEFAULT)
-        return (struct scaling) { ue8m0, RFN_FLOOR_SCALE,
-                                  ue8m0 ? DEFAULT_FLOOR_UE8M0 : FLT_MIN };
-    return (struct scaling) { ue8m0, a->floor_on, a->floor };
-}
-
-/* Quantises one group and returns its scale. A NaN makes scale and bytes NaN; an infinity
- * makes the scale infinite (as an exponent byte 255, NaN), its own byte NaN, the others 0. */
-static float quantise_group(const uint16_t *x, int n, struct scaling how, uint8_t *ret_q)
-{
-    /* amax on the bits: a NaN is above the infinities and so survives as the largest. */
-    uint32_t largest = 0;
-#pragma omp simd reduction(max : largest)
-    for (int i = 0; i < n; i++)
-    {
-        uint32_t u = x[i] & 0x7fffu;
-        largest = u > largest ? u : largest;
-    }
-    float amax = rfn_bf16_to_f32((uint16_t)largest), scale;
-    if (isnan(amax))
-        scale = rfn_f32_from_bits(RFN_F32_NAN_BITS);
-    else if (how.on == RFN_FLOOR_AMAX)
-        scale = (amax > how.floor ? amax : how.floor) / RFN_E4M3_MAX;
-    else
-    {
-        scale = amax / RFN_E4M3_MAX;
-        scale = scale > how.floor ? scale : how.floor;
-    }
-    if (how.ue8m0 && !isnan(scale))
-        scale = rfn_f32_from_bits((uint32_t)rfn_f32_to_ue8m0_up(scale) << 23);
-#pragma omp simd
-    for (int i = 0; i < n; i++)
-        ret_q[i] = rfn_f32_to_e4m3(rfn_bf16_to_f32(x[i]) / scale);
-    return scale;
+        return (struct rfn_scaling) { ue8m0, RFN_FLOOR_SCALE,
+                                      ue8m0 ? DEFAULT_FLOOR_UE8M0 : FLT_MIN };
+    return (struct rfn_scaling) { ue8m0, a->floor_on, a->floor };
 }
 
 static void pack_row(const ARGS *a, const struct rfn_format_info *info, int64_t t,
@@ -122,11 +62,11 @@ static void pack_row(const ARGS *a, const struct rfn_format_info *info, int64_t 
         memcpy(latent, kv, 2 * (size_t)info->latent_elems);
         return;
     }
-    struct scaling how = scaling_of(a, info);
+    struct rfn_scaling how = scaling_of(a, info);
     int group = info->scale_group;
     for (int g = 0; g < info->scales; g++)
     {
-        float scale = quantise_group(kv + g * group, group, how, latent + g * group);
+        float scale = rfn_quantise_group(kv + g * group, group, how, latent + g * group);
         if (isnan(scale))
             rfn_fault_note(seen, "kv_pack", "kv", t, (int64_t)g * group, 0);
         if (info->scale_dtype == RFN_U8)
@@ -139,38 +79,46 @@ static void pack_row(const ARGS *a, const struct rfn_format_info *info, int64_t 
                (size_t)(info->scale_bytes - info->scales));
 }
 
-/* Spreads slots over parts; multiples of a page must not all meet in one. */
-static int part_of(int64_t slot, int parts)
-{
-    return (int)(((uint64_t)slot * 0x9e3779b97f4a7c15u >> 32) % (uint64_t)parts);
-}
-
 /* Every part takes the slots that are its own, in the order of the rows: of two rows with
  * one slot the later wins, however many threads there are. */
+struct run
+{
+    const ARGS *a;
+    const struct rfn_format_info *info;
+    int64_t rows;
+    int parts;
+    struct rfn_fault *note;
+};
+
+/* The rows whose slots belong to one part, in order: the later row of a slot wins. */
+static void pack_part(void *ctx, int64_t part)
+{
+    const struct run *r = ctx;
+    const ARGS *a = r->a;
+    const int64_t *slots = a->slots.data;
+    int64_t pool_slots = rfn_pool_slots(&a->pool), stride = rfn_pool_stride(&a->pool);
+    for (int64_t t = 0; t < r->rows; t++)
+    {
+        int64_t slot = slots[t];
+        if (slot < 0 || rfn_slot_part(slot, r->parts) != part)
+            continue;
+        if (slot >= pool_slots)
+            rfn_fault_note(r->note, "kv_pack", "slots", t, 0, slot);
+        else
+            pack_row(a, r->info, t, rfn_pool_token(&a->pool, r->info, stride, slot),
+                     r->note);
+    }
+}
+
 static void host(const void *v, const struct rfn_host_env *env)
 {
     const ARGS *a = v;
-    const struct rfn_format_info *info = rfn_format_query(a->pool.format);
-    const int64_t *slots = a->slots.data;
+    struct rfn_fault seen = { 0 };
     int64_t rows = rfn_live_rows(&a->live, a->kv.shape[0]);
-    int64_t pool_slots = rfn_pool_slots(&a->pool), stride = rfn_pool_stride(&a->pool);
-    struct rfn_fault seen = { 0 }, *note = env->fault ? &seen : NULL;
     int parts = env->threads < rows ? env->threads : (int)rows;
-
-#if defined(_OPENMP)
-#pragma omp parallel for num_threads(parts > 0 ? parts : 1) schedule(static, 1)
-#endif
-    for (int part = 0; part < parts; part++)
-        for (int64_t t = 0; t < rows; t++)
-        {
-            int64_t slot = slots[t];
-            if (slot < 0 || part_of(slot, parts) != part)
-                continue;
-            if (slot >= pool_slots)
-                rfn_fault_note(note, "kv_pack", "slots", t, 0, slot);
-            else
-                pack_row(a, info, t, rfn_pool_token(&a->pool, info, stride, slot), note);
-        }
+    struct run r = { a, rfn_format_query(a->pool.format), rows, parts,
+                     env->fault ? &seen : NULL };
+    rfn_parallel(env->threads, parts, pack_part, &r);
     rfn_fault_merge(env->fault, &seen);
 }
 

@@ -38,11 +38,11 @@ struct rfn_token
     unsigned char *scales;
 };
 
-static inline struct rfn_token rfn_pool_token(const struct rfn_pool *pool,
+static inline struct rfn_token rfn_page_token(const struct rfn_pool *pool,
                                               const struct rfn_format_info *info,
-                                              int64_t stride, int64_t slot)
+                                              int64_t stride, int64_t page,
+                                              int64_t offset)
 {
-    int64_t page = slot / pool->page_tokens, offset = slot % pool->page_tokens;
     unsigned char *base = (unsigned char *)pool->data + page * stride;
     unsigned char *data = base + offset * info->data_bytes;
     unsigned char *scales = data + info->scale_offset;
@@ -50,6 +50,20 @@ static inline struct rfn_token rfn_pool_token(const struct rfn_pool *pool,
         scales = base + (int64_t)pool->page_tokens * info->data_bytes +
                  offset * info->scale_bytes + info->scale_offset;
     return (struct rfn_token) { data, scales };
+}
+
+static inline struct rfn_token rfn_pool_token(const struct rfn_pool *pool,
+                                              const struct rfn_format_info *info,
+                                              int64_t stride, int64_t slot)
+{
+    return rfn_page_token(pool, info, stride, slot / pool->page_tokens,
+                          slot % pool->page_tokens);
+}
+
+/* Spreads slots over parts; multiples of a page must not all meet in one. */
+static inline int rfn_slot_part(int64_t slot, int parts)
+{
+    return (int)(((uint64_t)slot * 0x9e3779b97f4a7c15u >> 32) % (uint64_t)parts);
 }
 
 /* Rows that are alive: all of them when no count is given. Read when the op runs. */
@@ -69,5 +83,9 @@ void rfn_fault_note(struct rfn_fault *seen, const char *op, const char *operand,
 
 /* After the region: adds what one run has seen to what was there before it. */
 void rfn_fault_merge(struct rfn_fault *fault, const struct rfn_fault *seen);
+
+/* Edits (insert, delete, replace) from a name of anybody's to a known one of up to 64
+ * bytes: the least names the nearest. */
+int rfn_name_distance(const char *a, const char *b);
 
 #endif

@@ -264,10 +264,10 @@ enum rfn_status rfn_op_register(const struct rfn_op *op)
     return status;
 }
 
-/* Edits (insert, delete, replace) from a name of anybody's to an op's. */
-static int edit_distance(const char *a, const char *b)
+int rfn_name_distance(const char *a, const char *b)
 {
     int row[NAME_MAX_BYTES + 1], m = (int)strlen(b);
+    m = m < NAME_MAX_BYTES ? m : NAME_MAX_BYTES;
     for (int j = 0; j <= m; j++)
         row[j] = j;
     for (int i = 1; i <= 2 * NAME_MAX_BYTES && a[i - 1]; i++)
@@ -299,7 +299,7 @@ enum rfn_status rfn_op_find(const char *name, const struct rfn_op **ret_op)
     int least = INT32_MAX;
     for (uint32_t i = 0; (op = rfn_op_at(i)); i++)
     {
-        int d = edit_distance(name, op->name);
+        int d = rfn_name_distance(name, op->name);
         if (d < least)
         {
             least = d;
@@ -369,6 +369,9 @@ static enum rfn_status check_strides(const struct rfn_operand *o,
                                      const struct rfn_tensor *t, uint32_t align)
 {
     int64_t elem = rfn_dtype_bytes(t->dtype), reach = 1;
+    for (int i = 0; i < t->dims; i++)
+        if (t->shape[i] == 0)
+            return RFN_OK; /* a dense view of no elements has strides of 0 */
     for (int i = t->dims - 1; i >= 0; i--)
     {
         int64_t stride = t->stride[i], add;

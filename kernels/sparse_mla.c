@@ -1,10 +1,10 @@
 /* sparse_mla: attention over chosen slots of one or two latent pools. */
+#include "kernels/isa.h"
 #include "kernels/num.h"
 #include "kernels/op.h"
+#include "kernels/parallel.h"
 
 #include <math.h>
-#include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define HEADS_MAX 128
@@ -144,7 +144,7 @@ struct inner
 
 #define LANES 8
 #define ROWS 6
-#define TARGET __attribute__((target("avx2,fma")))
+#define TARGET RFN_TARGET_AVX2
 #define FMA(a, b, c) _mm256_fmadd_ps((a), (b), (c))
 #define INNER(name) ISA_INNER(name, avx2)
 #include "kernels/mla_inner.h"
@@ -156,7 +156,7 @@ struct inner
 
 #define LANES 16
 #define ROWS 8
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")))
+#define TARGET RFN_TARGET_AVX512
 #define FMA(a, b, c) _mm512_fmadd_ps((a), (b), (c))
 #define INNER(name) ISA_INNER(name, avx512)
 #include "kernels/mla_inner.h"
@@ -167,45 +167,13 @@ struct inner
 #undef INNER
 #endif
 
-static const struct inner inner_table[] = {
+static const struct inner inner_table[RFN_ISAS] = {
     { product_base, softmax_base, key_base },
 #if defined(__x86_64__)
     { product_avx2, softmax_avx2, key_avx2 },
     { product_avx512, softmax_avx512, key_avx512 },
 #endif
 };
-
-/* The widest that the CPU has; RFN_HOST_ISA=base|avx2|avx512 may force a narrower one. */
-static int choose_inner(void)
-{
-    int best = 0;
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        best = 1;
-    if (best && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-        best = 2;
-    static const char *const names[] = { "base", "avx2", "avx512" };
-    const char *forced = getenv("RFN_HOST_ISA");
-    for (int i = 0; forced && i < best; i++)
-        if (strcmp(forced, names[i]) == 0)
-            best = i;
-#endif
-    return best;
-}
-
-static const struct inner *inner_here(void)
-{
-    static _Atomic int chosen; /* 0: not yet; every thread would choose the same */
-    int i = atomic_load_explicit(&chosen, memory_order_relaxed);
-    if (!i)
-    {
-        i = choose_inner() + 1;
-        atomic_store_explicit(&chosen, i, memory_order_relaxed);
-    }
-    return &inner_table[i - 1];
-}
 
 /* ---- one block of heads of one row --------------------------------------------------- */
 
@@ -339,21 +307,31 @@ static void attend(const ARGS *a, const struct inner *inner, int64_t t, int h0, 
     store(&b, a, t, h0, heads, V);
 }
 
+struct run
+{
+    const ARGS *a;
+    const struct inner *inner;
+    int heads, blocks;
+    struct rfn_fault *note;
+};
+
+static void attend_block(void *ctx, int64_t u)
+{
+    const struct run *r = ctx;
+    int h0 = (int)(u % r->blocks) * HEADS;
+    attend(r->a, r->inner, u / r->blocks, h0,
+           r->heads - h0 < HEADS ? r->heads - h0 : HEADS, r->note);
+}
+
 static void host(const void *v, const struct rfn_host_env *env)
 {
     const ARGS *a = v;
+    struct rfn_fault seen = { 0 };
     int H = (int)a->q.shape[1], blocks = (H + HEADS - 1) / HEADS;
-    int64_t units = rfn_live_rows(&a->live, a->q.shape[0]) * blocks;
-    const struct inner *inner = inner_here();
-    struct rfn_fault seen = { 0 }, *note = env->fault ? &seen : NULL;
-#if defined(_OPENMP)
-#pragma omp parallel for num_threads(env->threads) schedule(dynamic, 1)
-#endif
-    for (int64_t u = 0; u < units; u++)
-    {
-        int h0 = (int)(u % blocks) * HEADS;
-        attend(a, inner, u / blocks, h0, H - h0 < HEADS ? H - h0 : HEADS, note);
-    }
+    struct run r = { a, &inner_table[rfn_isa_here()], H, blocks,
+                     env->fault ? &seen : NULL };
+    rfn_parallel(env->threads, rfn_live_rows(&a->live, a->q.shape[0]) * blocks,
+                 attend_block, &r);
     rfn_fault_merge(env->fault, &seen);
 }
 

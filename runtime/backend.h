@@ -12,6 +12,8 @@
 
 #include <refrain/device.h>
 
+struct rfn_touch;
+
 enum rfn_code
 {
     RFN_CODE_OK = 0,
@@ -120,6 +122,9 @@ struct rfn_backend
     int (*exec_update)(void *impl, void *exec, void *node, const struct rfn_op *op,
                        const void *args);
     int (*exec_destroy)(void *impl, void *exec); /* waits for a launch in flight */
+
+    /* As rfn_device_touches. NULL: the device sees none. */
+    int (*touches)(void *impl, struct rfn_touch *ret, int max);
 };
 
 extern const struct rfn_backend rfn_backend_host;

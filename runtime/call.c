@@ -118,6 +118,7 @@ enum rfn_status rfn_call_begin(struct rfn_call_event *event, struct rfn_device *
         thread_number = atomic_fetch_add(&threads, 1) + 1;
     memset(event, 0, sizeof *event);
     event->call = call;
+    event->why = event->region = "";
     event->site = rfn_site_here();
     event->thread = thread_number;
     event->stream = stream;
@@ -128,6 +129,32 @@ enum rfn_status rfn_call_begin(struct rfn_call_event *event, struct rfn_device *
         event->before = capture_of(device, stream);
     }
     return RFN_OK;
+}
+
+/* What became of the captures that are open: the calling thread's own, and those that a
+ * failing call took with it. A per-thread stream can be asked by its own thread only. */
+static void look_at_captures(struct rfn_call_event *event, struct rfn_device *device)
+{
+    pthread_mutex_lock(&device->lock);
+    for (struct rfn_body *b = device->bodies; b; b = b->next)
+    {
+        int own = b->thread == event->thread;
+        if (!b->origin || (b->origin->kind == RFN_STREAM_PER_THREAD && !own))
+            continue;
+        int last = own && !event->caller.id;
+        if (!last && !event->code)
+            continue;
+        struct rfn_capture_info info = capture_of(device, b->origin);
+        if (last && info.status != RFN_CAPTURE_NONE)
+            event->caller = (struct rfn_capture_info) { info.status, b->capture_id };
+        if (info.status != RFN_CAPTURE_INVALIDATED || b->invalidated)
+            continue;
+        b->invalidated = 1;
+        if (event->hits < RFN_CALL_HITS)
+            event->hit[event->hits] = b->capture_id;
+        event->hits++;
+    }
+    pthread_mutex_unlock(&device->lock);
 }
 
 enum rfn_status rfn_call_end(struct rfn_call_event *event, struct rfn_device *device,
@@ -143,9 +170,12 @@ enum rfn_status rfn_call_end(struct rfn_call_event *event, struct rfn_device *de
     if (observer)
     {
         event->after = capture_of(device, event->stream);
+        event->region = rfn_region_text();
+        look_at_captures(event, device);
         observer->on_call(observer->ctx, event);
     }
     event->why = "";
+    event->region = "";
     if (!code)
         return RFN_OK;
     if (status == RFN_DEVICE)
@@ -166,6 +196,30 @@ enum rfn_status rfn_call_end(struct rfn_call_event *event, struct rfn_device *de
     return rfn_error_at(__FILE__, __LINE__, status, code, "%s%s: %d, %s%s%s",
                         rfn_call_name(event->call), at, code, code_text(code),
                         why[0] ? ": " : "", why);
+}
+
+void rfn_call_region_end(struct rfn_device *device, uint64_t region, const char *name)
+{
+    uint64_t left[RFN_CALL_HITS];
+    int n = 0;
+    /* With a capture open it could not be closed. */
+    if (atomic_load(&device->object.type) != RFN_OBJECT_DEVICE ||
+        !atomic_load(&device->observer))
+        return;
+    pthread_mutex_lock(&device->lock);
+    for (struct rfn_body *b = device->bodies; b && n < RFN_CALL_HITS; b = b->next)
+        if (b->origin && b->thread == thread_number && b->region == region)
+            left[n++] = b->capture_id;
+    pthread_mutex_unlock(&device->lock);
+    for (int i = 0; i < n; i++)
+    {
+        struct rfn_call_event event;
+        if (rfn_call_begin(&event, device, RFN_CALL_region_end, NULL) != RFN_OK)
+            return;
+        event.before = (struct rfn_capture_info) { RFN_CAPTURE_ACTIVE, left[i] };
+        event.name = name;
+        rfn_call_end(&event, device, 0);
+    }
 }
 
 struct rfn_body *rfn_capture_find(struct rfn_device *device,

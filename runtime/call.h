@@ -24,6 +24,14 @@ enum rfn_status rfn_call_end(struct rfn_call_event *event, struct rfn_device *de
 struct rfn_body *rfn_capture_find(struct rfn_device *device,
                                   const struct rfn_call_event *event);
 
+/* The innermost region of the calling thread: "decode > forward 3", "" outside. */
+const char *rfn_region_text(void);
+/* Notes that a capture begins in it on this device; its number, 0 outside of regions. */
+uint64_t rfn_region_note(struct rfn_device *device);
+/* A region ends, before it is gone from the text: tells the device's observer of each
+ * capture that the calling thread began in it and has not ended. */
+void rfn_call_region_end(struct rfn_device *device, uint64_t region, const char *name);
+
 /* Checks that the stream is live; *ret_device is its device. */
 enum rfn_status rfn_stream_check(struct rfn_stream *stream,
                                  struct rfn_device **ret_device);
@@ -35,7 +43,9 @@ enum rfn_status rfn_object_of(const void *object, enum rfn_object_type type,
 /* Drops a reference to a body; frees it and the backend's graph with the last. */
 void rfn_body_drop(struct rfn_device *device, struct rfn_body *body);
 
-/* Frees what a capture that began on this stream had gathered. */
-void rfn_capture_forget(struct rfn_device *device, const struct rfn_stream *origin);
+/* The body of a capture that began on this stream, which is gone: drop it after unlocking.
+ * NULL when there is none. Call with device->lock held. */
+struct rfn_body *rfn_capture_forget(struct rfn_device *device,
+                                    const struct rfn_stream *origin);
 
 #endif

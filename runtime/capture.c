@@ -33,17 +33,15 @@ void rfn_body_drop(struct rfn_device *device, struct rfn_body *body)
     free(body);
 }
 
-void rfn_capture_forget(struct rfn_device *device, const struct rfn_stream *origin)
+struct rfn_body *rfn_capture_forget(struct rfn_device *device,
+                                    const struct rfn_stream *origin)
 {
-    pthread_mutex_lock(&device->lock);
     struct rfn_body *body = device->bodies;
     while (body && body->origin != origin)
         body = body->next;
     if (body)
         body->origin = NULL;
-    pthread_mutex_unlock(&device->lock);
-    if (body)
-        rfn_body_drop(device, body);
+    return body;
 }
 
 enum rfn_status rfn_capture_begin(struct rfn_stream *stream,
@@ -79,6 +77,7 @@ enum rfn_status rfn_capture_begin(struct rfn_stream *stream,
         body->origin = stream;
         body->thread = event.thread;
         body->capture_id = info.id;
+        body->region = rfn_region_note(device);
         body->refs = 1;
         body->begun = event.site;
         if (desc->name)
@@ -91,6 +90,20 @@ enum rfn_status rfn_capture_begin(struct rfn_stream *stream,
         pthread_mutex_unlock(&device->lock);
     }
     return rfn_call_end(&event, device, code);
+}
+
+/* Only who listens wants to know. */
+static void count_nodes(struct rfn_device *device, void *native,
+                        struct rfn_call_event *event)
+{
+    int32_t node[RFN_NODE_TYPES];
+    event->kernels = -1;
+    if (!atomic_load(&device->observer) ||
+        device->backend->graph_count(device->impl, native, node) != 0)
+        return;
+    for (int i = 0; i < RFN_NODE_TYPES; i++)
+        event->nodes += node[i];
+    event->kernels = node[RFN_NODE_KERNEL] + node[RFN_NODE_CHILD];
 }
 
 enum rfn_status rfn_capture_end(struct rfn_stream *stream, struct rfn_graph **ret_graph)
@@ -130,6 +143,7 @@ enum rfn_status rfn_capture_end(struct rfn_stream *stream, struct rfn_graph **re
         pthread_mutex_unlock(&device->lock);
         graph->body = body;
         event.graph = graph;
+        count_nodes(device, native, &event);
     }
     status = rfn_call_end(&event, device, code);
     if (status == RFN_OK)

@@ -2,6 +2,7 @@
 #include "runtime/call.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 
 static enum rfn_status check_bytes(const char *what, const void *dst, const void *src,
                                    int64_t bytes)
@@ -23,6 +24,30 @@ static enum rfn_status reserve(struct rfn_device *device,
         return RFN_OK;
     *ret_body = rfn_capture_find(device, event);
     return *ret_body ? rfn_pins_reserve(&(*ret_body)->pins, 2) : RFN_OK;
+}
+
+/* Whether an address lies on the calling thread's stack. Finding the stack out costs system
+ * calls once a thread; where it fails no address does. */
+static int on_stack(const void *address)
+{
+    static _Thread_local uintptr_t begin, end;
+    pthread_attr_t attr;
+    void *at;
+    size_t bytes;
+    if (!end)
+    {
+        end = 1;
+        if (pthread_getattr_np(pthread_self(), &attr) == 0)
+        {
+            if (pthread_attr_getstack(&attr, &at, &bytes) == 0)
+            {
+                begin = (uintptr_t)at;
+                end = begin + bytes;
+            }
+            pthread_attr_destroy(&attr);
+        }
+    }
+    return (uintptr_t)address >= begin && (uintptr_t)address < end;
 }
 
 static enum rfn_status copy(struct rfn_device *device, struct rfn_stream *stream,
@@ -53,6 +78,8 @@ static enum rfn_status copy(struct rfn_device *device, struct rfn_stream *stream
     event->bytes = bytes;
     event->dst_kind = to.kind;
     event->src_kind = from.kind;
+    event->src_on_stack = body && from.kind == RFN_MEMORY_PAGEABLE &&
+                          atomic_load(&device->observer) && on_stack(src);
     code = stream ? device->backend->copy_async(device->impl, stream->native, &c)
                   : device->backend->copy_sync(device->impl, &c);
     if (body)

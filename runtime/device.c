@@ -201,6 +201,12 @@ enum rfn_status rfn_thread_mode_exchange(struct rfn_device *device,
     return rfn_call_end(&event, device, device->backend->thread_mode(device->impl, mode));
 }
 
+int rfn_device_touches(struct rfn_device *device, struct rfn_touch *ret, int max)
+{
+    const struct rfn_backend *backend = device->backend;
+    return backend->touches ? backend->touches(device->impl, ret, max) : 0;
+}
+
 enum rfn_status rfn_device_observe(struct rfn_device *device,
                                    const struct rfn_observer *observer)
 {

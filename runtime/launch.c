@@ -149,6 +149,42 @@ enum rfn_status rfn_sparse_mla(struct rfn_stream *stream,
     return rfn_op_launch(stream, &rfn_op_sparse_mla, args);
 }
 
+enum rfn_status rfn_index_pack(struct rfn_stream *stream,
+                               const struct rfn_index_pack_args *args)
+{
+    return rfn_op_launch(stream, &rfn_op_index_pack, args);
+}
+
+enum rfn_status rfn_index_query_pack(struct rfn_stream *stream,
+                                     const struct rfn_index_query_pack_args *args)
+{
+    return rfn_op_launch(stream, &rfn_op_index_query_pack, args);
+}
+
+enum rfn_status rfn_index_logits(struct rfn_stream *stream,
+                                 const struct rfn_index_logits_args *args)
+{
+    return rfn_op_launch(stream, &rfn_op_index_logits, args);
+}
+
+enum rfn_status rfn_mla_combine(struct rfn_stream *stream,
+                                const struct rfn_mla_combine_args *args)
+{
+    return rfn_op_launch(stream, &rfn_op_mla_combine, args);
+}
+
+enum rfn_status rfn_step_update(struct rfn_stream *stream,
+                                const struct rfn_step_update_args *args)
+{
+    return rfn_op_launch(stream, &rfn_op_step_update, args);
+}
+
+enum rfn_status rfn_synth_fill(struct rfn_stream *stream,
+                               const struct rfn_synth_fill_args *args)
+{
+    return rfn_op_launch(stream, &rfn_op_synth_fill, args);
+}
+
 enum rfn_status rfn_exec_update(struct rfn_exec *exec, int32_t launch, const void *args)
 {
     struct rfn_call_event event;

@@ -60,6 +60,8 @@ struct rfn_body
     struct rfn_body *next;     /* in the device's list */
     struct rfn_stream *origin; /* while the capture is open */
     uint64_t thread;           /* that began it */
+    uint64_t region;           /* in which it began, 0: none */
+    int invalidated;           /* and the observer was told */
     void *native;              /* the backend's graph, once it is there */
     uint64_t capture_id;
     int32_t refs;

@@ -20,7 +20,8 @@
     X(copy_sync) X(copy_async) X(set_sync) X(set_async) X(host_call) X(op_launch)        \
     X(capture_begin) X(capture_end) X(capture_query) X(capture_add_child)                \
     X(graph_instantiate) X(graph_destroy)                                                \
-    X(exec_launch) X(exec_update) X(exec_destroy)
+    X(exec_launch) X(exec_update) X(exec_destroy)                                        \
+    X(region_end) /* of a region in which the thread left a capture open */
 /* clang-format on */
 
 enum rfn_call
@@ -33,6 +34,8 @@ enum rfn_call
 
 /* "copy_async" */
 const char *rfn_call_name(enum rfn_call call);
+
+#define RFN_CALL_HITS 8
 
 /* A call that was made. Pointers live until on_call returns. */
 struct rfn_call_event
@@ -47,19 +50,40 @@ struct rfn_call_event
     uint64_t stream_serial;         /* "stream 3" in findings */
     struct rfn_capture_info before; /* of the stream, before the call */
     struct rfn_capture_info after;  /* after it; capture_begin: the new one */
+    /* After the call: the capture that the calling thread began last and has not ended. */
+    struct rfn_capture_info caller;
+    /* The captures of the device that the call invalidated: how many, and the first ids. */
+    int32_t hits;
+    uint64_t hit[RFN_CALL_HITS];
+    const char *region; /* "decode > forward 3", "" outside of regions */
     struct rfn_event *event;
+    uint32_t flags;          /* of event_record and stream_wait */
     struct rfn_graph *graph; /* capture_end: the new graph, NULL on failure */
+    int32_t nodes;           /* capture_end: of the new graph */
+    int32_t kernels;         /* and how many are kernels or child graphs; -1: unknown */
     struct rfn_exec *exec;
     const struct rfn_op *op; /* op_launch, exec_update */
     const void *args;
     enum rfn_capture_mode mode; /* capture_begin, thread_mode_exchange (the new) */
-    const char *name;           /* capture_begin */
+    const char *name;           /* capture_begin, region_end */
     /* copies, sets, memory calls */
     const void *dst;
     const void *src;
     int64_t bytes;
     enum rfn_memory_kind dst_kind;
     enum rfn_memory_kind src_kind;
+    int src_on_stack; /* copy_async: pageable, on the calling thread's stack */
+};
+
+/* An access of the host to pinned memory, before it had waited for a copy from or to it. */
+struct rfn_touch
+{
+    const void *address;
+    int64_t pending_bytes; /* of the copy */
+    int wrote;             /* the access wrote */
+    int into;              /* the copy (or set) writes the memory */
+    const char *file;      /* site of the copy */
+    int line;
 };
 
 struct rfn_observer
@@ -71,5 +95,10 @@ struct rfn_observer
 /* Sets the observer, NULL to take it off; RFN_BUSY when another one is there. */
 enum rfn_status rfn_device_observe(struct rfn_device *device,
                                    const struct rfn_observer *observer);
+
+/* How many touches there were since the device was opened, always 0 where none are seen;
+ * fills in the first `max`, of which a device may have kept fewer: the others have a NULL
+ * address. */
+int rfn_device_touches(struct rfn_device *device, struct rfn_touch *ret, int max);
 
 #endif

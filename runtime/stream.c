@@ -52,15 +52,27 @@ enum rfn_status rfn_stream_destroy(struct rfn_stream **stream)
         status = rfn_call_begin(&event, device, RFN_CALL_stream_destroy, s);
         if (status != RFN_OK)
             return status;
+        /* Whoever looks at the capture that began on it holds the lock. */
+        pthread_mutex_lock(&device->lock);
         int code = device->backend->stream_destroy(device->impl, s->native);
+        struct rfn_body *body = code ? NULL : rfn_capture_forget(device, s);
+        pthread_mutex_unlock(&device->lock);
+        if (body)
+            rfn_body_drop(device, body);
         event.stream = NULL; /* gone: no status to ask for */
         status = rfn_call_end(&event, device, code);
         if (status != RFN_OK)
             return status;
     }
     else
+    {
         device->backend->stream_destroy(device->impl, s->native);
-    rfn_capture_forget(device, s);
+        pthread_mutex_lock(&device->lock);
+        struct rfn_body *body = rfn_capture_forget(device, s);
+        pthread_mutex_unlock(&device->lock);
+        if (body)
+            rfn_body_drop(device, body);
+    }
     rfn_object_destroy(s);
     *stream = NULL;
     return RFN_OK;
@@ -129,6 +141,7 @@ enum rfn_status rfn_stream_wait(struct rfn_stream *stream, struct rfn_event *eve
     if (status != RFN_OK)
         return status;
     call.event = event;
+    call.flags = flags;
     return rfn_call_end(
         &call, device,
         device->backend->stream_wait(device->impl, stream->native, event->native, flags));
@@ -172,6 +185,7 @@ enum rfn_status rfn_event_destroy(struct rfn_event **event)
     if (!atomic_load(&device->lost))
     {
         status = rfn_call_begin(&call, device, RFN_CALL_event_destroy, NULL);
+        call.event = e;
         if (status == RFN_OK)
             status = rfn_call_end(
                 &call, device, device->backend->event_destroy(device->impl, e->native));
@@ -200,6 +214,7 @@ enum rfn_status rfn_event_record(struct rfn_event *event, struct rfn_stream *str
     if (status != RFN_OK)
         return status;
     call.event = event;
+    call.flags = flags;
     return rfn_call_end(&call, device,
                         device->backend->event_record(device->impl, event->native,
                                                       stream->native, flags));

@@ -1,6 +1,6 @@
 #include "tools/batch.h"
-#include "tools/synth.h"
 #include <stdlib.h>
+#include <string.h>
 
 static int64_t pages_of(int64_t tokens, int32_t page_tokens)
 {
@@ -10,11 +10,6 @@ static int64_t pages_of(int64_t tokens, int32_t page_tokens)
 int64_t batch_request_pages(const struct trace_request *request, int32_t page_tokens)
 {
     return pages_of(request->input_tokens + request->output_tokens, page_tokens);
-}
-
-int64_t batch_largest_pages(const struct trace *trace, int32_t page_tokens)
-{
-    return batch_pool_pages(trace, 1, page_tokens);
 }
 
 static int descending(const void *a, const void *b)
@@ -47,156 +42,207 @@ int64_t batch_pool_pages(const struct trace *trace, int32_t seats, int32_t page_
 
 int batch_create(const struct batch_desc *desc, struct batch *ret_batch)
 {
-    struct batch batch = {
-        .trace = desc->trace,
-        .page_tokens = desc->page_tokens,
-        .table_pages = desc->table_pages,
-        .pages = desc->pages,
-        .free_pages = desc->pages,
-        .seats = desc->seats,
-        .last_waited = -1,
-    };
-    batch.free_page = malloc((size_t)desc->pages * sizeof(batch.free_page[0]));
-    batch.seat = calloc((size_t)desc->seats, sizeof(batch.seat[0]));
-    batch.live = malloc((size_t)desc->seats * sizeof(batch.live[0]));
-    int32_t *rows =
-        malloc((size_t)desc->seats * (size_t)desc->table_pages * sizeof(rows[0]));
-    if (batch.free_page == NULL || batch.seat == NULL || batch.live == NULL ||
-        rows == NULL)
+    struct batch batch = { .desc = *desc, .last_waited = -1 };
+    size_t seats = (size_t)desc->seats;
+    int64_t blocks = 1;
+    for (int64_t i = 0; i < desc->trace->requests; i++)
     {
-        free(batch.free_page);
-        free(batch.seat);
-        free(batch.live);
-        free(rows);
+        int64_t more = desc->trace->request[i].blocks;
+        blocks = more > blocks ? more : blocks;
+    }
+    int32_t block_pages = TRACE_BLOCK_TOKENS % desc->page_tokens == 0
+                              ? TRACE_BLOCK_TOKENS / desc->page_tokens
+                              : 0;
+    batch.seat = malloc(seats * sizeof(batch.seat[0]));
+    batch.lens = malloc(seats * sizeof(batch.lens[0]));
+    batch.q_lens = malloc(seats * sizeof(batch.q_lens[0]));
+    batch.table = malloc(seats * (size_t)desc->table_pages * sizeof(batch.table[0]));
+    batch.made = malloc((size_t)blocks);
+    if (batch.seat == NULL || batch.lens == NULL || batch.q_lens == NULL ||
+        batch.table == NULL || batch.made == NULL ||
+        pages_create(desc->pages, block_pages, desc->seed, &batch.pages) != 0)
+    {
+        batch_destroy(&batch);
         return -1;
-    }
-    for (int32_t s = 0; s < desc->seats; s++)
-    {
-        batch.seat[s].request = -1;
-        batch.seat[s].page = rows + (int64_t)s * desc->table_pages;
-    }
-    /* A shuffled free list: neighbours in a context are no neighbours in the pool. */
-    for (int64_t i = 0; i < desc->pages; i++)
-    {
-        int64_t j = (int64_t)(synth_pick(desc->seed, 1, (uint64_t)i) % (uint64_t)(i + 1));
-        batch.free_page[i] = batch.free_page[j];
-        batch.free_page[j] = (int32_t)i;
     }
     *ret_batch = batch;
     return 0;
 }
 
-static void grow(struct batch *batch, struct batch_seat *seat, int64_t tokens)
+void batch_destroy(struct batch *batch)
 {
-    int64_t pages = pages_of(tokens, batch->page_tokens);
-    while (seat->pages < pages)
-    {
-        seat->page[seat->pages++] = batch->free_page[--batch->free_pages];
-        seat->dirty = 1;
-    }
-    seat->context_tokens = tokens;
+    pages_destroy(&batch->pages);
+    free(batch->seat);
+    free(batch->lens);
+    free(batch->q_lens);
+    free(batch->table);
+    free(batch->made);
+    *batch = (struct batch) { 0 };
 }
 
-static void leave(struct batch *batch, struct batch_seat *seat)
+static int32_t *row_of(const struct batch *batch, int32_t seat)
 {
-    while (seat->pages > 0)
+    return batch->table + seat * batch->desc.table_pages;
+}
+
+static const struct trace_request *request_of(const struct batch *batch, int32_t seat)
+{
+    return &batch->desc.trace->request[batch->seat[seat].request];
+}
+
+/* Blocks of a prompt that are full, and so may be shared. */
+static int64_t full_blocks(const struct batch *batch, const struct trace_request *request)
+{
+    int64_t blocks = request->input_tokens / TRACE_BLOCK_TOKENS;
+    return batch->pages.block_pages > 0 ? blocks : 0;
+}
+
+/* Takes promised pages until the row has what `tokens` need. */
+static void grow(struct batch *batch, int32_t s, int64_t tokens)
+{
+    struct batch_seat *seat = &batch->seat[s];
+    int64_t pages = pages_of(tokens, batch->desc.page_tokens);
+    while (seat->pages < pages)
     {
-        batch->free_page[batch->free_pages++] = seat->page[--seat->pages];
+        row_of(batch, s)[seat->pages++] = pages_take(&batch->pages);
+        seat->promised_pages--;
+        batch->promised_pages--;
+        batch->changed = 1;
+    }
+}
+
+static void leave(struct batch *batch, int32_t s)
+{
+    struct batch_seat *seat = &batch->seat[s];
+    int32_t *row = row_of(batch, s);
+    int64_t shared = seat->blocks * batch->pages.block_pages;
+    while (seat->pages > shared)
+    {
+        pages_give(&batch->pages, row[--seat->pages]);
+    }
+    for (int64_t i = seat->blocks - 1; i >= 0; i--)
+    {
+        pages_block_give(&batch->pages, request_of(batch, s)->hash_ids[i]);
     }
     batch->promised_pages -= seat->promised_pages;
-    seat->promised_pages = 0;
-    seat->request = -1;
+    int32_t last = --batch->lives;
+    if (s != last)
+    {
+        *seat = batch->seat[last];
+        batch->lens[s] = batch->lens[last];
+        batch->q_lens[s] = batch->q_lens[last];
+        memcpy(row, row_of(batch, last), (size_t)seat->pages * sizeof(row[0]));
+    }
+    batch->changed = 1;
+}
+
+static void sit_down(struct batch *batch, const struct trace_request *request)
+{
+    int32_t s = batch->lives++;
+    int32_t block_pages = batch->pages.block_pages;
+    struct batch_seat *seat = &batch->seat[s];
+    *seat = (struct batch_seat) { .request = batch->next++,
+                                  .blocks = full_blocks(batch, request),
+                                  .promised_pages = batch_request_pages(
+                                      request, batch->desc.page_tokens) };
+    batch->promised_pages += seat->promised_pages;
+    memset(batch->made, 1, (size_t)request->blocks);
+    for (int64_t i = 0; i < seat->blocks; i++)
+    {
+        batch->made[i] = (uint8_t)pages_block_take(&batch->pages, request->hash_ids[i],
+                                                   row_of(batch, s) + seat->pages);
+        batch->shared_tokens += batch->made[i] ? 0 : TRACE_BLOCK_TOKENS;
+        seat->pages += block_pages;
+        seat->promised_pages -= block_pages;
+        batch->promised_pages -= block_pages;
+    }
+    grow(batch, s, request->input_tokens);
+    batch->lens[s] = (int32_t)request->input_tokens;
+    batch->q_lens[s] = 0;
+    batch->changed = 1;
 }
 
 int32_t batch_admit(struct batch *batch)
 {
-    if (batch->next == batch->trace->requests)
+    const struct batch_desc *desc = &batch->desc;
+    if (batch->next == desc->trace->requests || batch->lives == desc->seats)
     {
         return -1;
     }
-    for (int32_t s = 0; s < batch->seats; s++)
+    const struct trace_request *request = &desc->trace->request[batch->next];
+    int64_t wait_us = desc->us_per_step == 0 || request->timestamp_ms > INT64_MAX / 1000
+                          ? 0
+                          : request->timestamp_ms * 1000 - batch->now_us;
+    if (wait_us > 0 && batch->lives > 0)
     {
-        struct batch_seat *seat = &batch->seat[s];
-        if (seat->request >= 0)
-        {
-            continue;
-        }
-        const struct trace_request *request = &batch->trace->request[batch->next];
-        int64_t need = batch_request_pages(request, batch->page_tokens);
-        if (need > batch->pages - batch->promised_pages)
-        {
-            batch->waited += batch->last_waited != batch->next;
-            batch->last_waited = batch->next;
-            return -1;
-        }
-        seat->request = batch->next++;
-        seat->made_tokens = 0;
-        seat->promised_pages = need;
-        batch->promised_pages += need;
-        grow(batch, seat, request->input_tokens);
-        return s;
+        return -1;
     }
-    return -1;
+    batch->now_us += wait_us > 0 ? wait_us : 0; /* nothing runs: time leaps */
+    int64_t need = batch_request_pages(request, desc->page_tokens);
+    for (int64_t i = 0; i < full_blocks(batch, request); i++)
+    {
+        if (pages_block_holders(&batch->pages, request->hash_ids[i]) > 0)
+        {
+            need -= batch->pages.block_pages;
+        }
+    }
+    if (need > batch->pages.free - batch->promised_pages)
+    {
+        batch->waited += batch->last_waited != batch->next;
+        batch->last_waited = batch->next;
+        return -1;
+    }
+    sit_down(batch, request);
+    return batch->lives - 1;
 }
 
 int32_t batch_begin_step(struct batch *batch)
 {
-    batch->lives = 0;
-    for (int32_t s = 0; s < batch->seats; s++)
+    for (int32_t s = 0; s < batch->lives; s++)
     {
-        if (batch->seat[s].request >= 0)
-        {
-            grow(batch, &batch->seat[s], batch->seat[s].context_tokens + 1);
-            batch->live[batch->lives++] = s;
-        }
+        int64_t left = request_of(batch, s)->output_tokens - batch->seat[s].made_tokens;
+        int32_t q = left < batch->desc.next_n ? (int32_t)left : batch->desc.next_n;
+        batch->changed |= q != batch->q_lens[s];
+        batch->q_lens[s] = q;
+        batch->lens[s] += q;
+        grow(batch, s, batch->lens[s]);
     }
     return batch->lives;
 }
 
 void batch_end_step(struct batch *batch)
 {
-    for (int32_t t = 0; t < batch->lives; t++)
+    batch->changed = 0;
+    batch->now_us += batch->desc.us_per_step;
+    for (int32_t s = 0; s < batch->lives; s++)
     {
-        struct batch_seat *seat = &batch->seat[batch->live[t]];
-        seat->made_tokens++;
-        batch->tokens++;
-        if (seat->made_tokens == batch->trace->request[seat->request].output_tokens)
+        batch->seat[s].made_tokens += batch->q_lens[s];
+        batch->tokens += batch->q_lens[s];
+    }
+    for (int32_t s = batch->lives - 1; s >= 0; s--)
+    {
+        if (batch->seat[s].made_tokens == request_of(batch, s)->output_tokens)
         {
-            leave(batch, seat);
+            leave(batch, s);
             batch->finished++;
         }
     }
 }
 
-int64_t batch_slot(const struct batch *batch, const struct batch_seat *seat,
-                   int64_t position)
+int64_t batch_slot(const struct batch *batch, int32_t seat, int64_t position)
 {
-    return (int64_t)seat->page[position / batch->page_tokens] * batch->page_tokens +
-           position % batch->page_tokens;
+    int32_t page_tokens = batch->desc.page_tokens;
+    return (int64_t)row_of(batch, seat)[position / page_tokens] * page_tokens +
+           position % page_tokens;
 }
 
 int64_t batch_drain(struct batch *batch)
 {
-    for (int32_t s = 0; s < batch->seats; s++)
+    while (batch->lives > 0)
     {
-        if (batch->seat[s].request >= 0)
-        {
-            leave(batch, &batch->seat[s]);
-        }
+        leave(batch, batch->lives - 1);
     }
-    return batch->pages - batch->free_pages;
-}
-
-void batch_destroy(struct batch *batch)
-{
-    if (batch->seat != NULL)
-    {
-        free(batch->seat[0].page);
-    }
-    free(batch->seat);
-    free(batch->live);
-    free(batch->free_page);
-    *batch = (struct batch) { 0 };
+    return batch->desc.pages - batch->pages.free;
 }
 
 int64_t batch_simulate(const struct batch_desc *desc, int64_t max_steps)

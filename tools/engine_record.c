@@ -1,171 +1,187 @@
-/* What a step is made of, and its capture into one graph a bucket. */
+/* What a step's graph is made of: fills, update, forward; and prompts, outside graphs. */
 #include "tools/engine.h"
-#include "tools/tool.h"
 #include <stdio.h>
 
-static struct rfn_tensor strided(void *data, enum rfn_dtype dtype, int64_t rows,
-                                 int64_t columns, int64_t stride)
-{
-    struct rfn_tensor view = rfn_tensor_of(data, dtype, rows, columns, 0, 0);
-    view.stride[0] = stride;
-    return view;
-}
+/* ---- a step ------------------------------------------------------------------------ */
 
-void engine_layer_ops(const struct engine *engine, int32_t layer, int32_t rows, int eager,
-                      struct engine_ops *ret_ops)
+static enum rfn_status fill(struct engine *engine, struct rfn_stream *stream,
+                            int32_t layer, enum synth_kind kind, int32_t rows)
 {
-    const struct geometry *geometry = engine->desc.geometry;
-    const struct engine_layout *layout = &engine->layout;
-    const struct engine_layer *from = &engine->layer[layer];
-    const struct engine_output *to = eager ? &from->eager : &from->replay;
-    uint8_t *control = engine->control;
-    int64_t qk = geometry_qk_elems(geometry);
-    /* Eager rows are exactly the live ones, so it needs no count of them. */
-    struct rfn_tensor live = { 0 };
-    if (!eager)
-    {
-        live = rfn_tensor_of(control + layout->live, RFN_I32, 1, 0, 0, 0);
-    }
-    struct rfn_tensor chosen =
-        rfn_tensor_of(to->slots, RFN_I32, rows, geometry->topk, 0, 0);
-    uint16_t *row = from->row;
-    *ret_ops = (struct engine_ops){
-        .kv_pack = {
-            .kv = strided(row, RFN_BF16, rows, geometry->latent_elems, qk),
-            .k_rope = strided(row + geometry->latent_elems, RFN_BF16, rows,
-                              geometry->rope_elems, qk),
-            .slots = rfn_tensor_of(control + layout->slots, RFN_I64, rows, 0, 0, 0),
-            .live = live,
-            .pool = from->pool,
-        },
-        .index_topk = {
-            .logits = rfn_tensor_of(from->scores, RFN_F32, rows, engine->columns, 0, 0),
-            .lens = rfn_tensor_of(control + layout->lens, RFN_I32, rows, 0, 0, 0),
-            .live = live,
-            .table = rfn_tensor_of(engine->table, RFN_I32, engine->rows,
-                                   geometry_table_pages(geometry), 0, 0),
-            .request = rfn_tensor_of(control + layout->request, RFN_I32, rows, 0, 0, 0),
-            .slots = chosen,
-            .page_tokens = geometry->page_tokens,
-            .pages = engine->desc.pages,
-        },
-        .sparse_mla = {
-            .q = rfn_tensor_of(from->query, RFN_BF16, rows, geometry->heads, qk, 0),
-            .live = live,
-            .source[0] = { .pool = from->pool, .indices = chosen },
-            .out = rfn_tensor_of(to->out, RFN_BF16, rows, geometry->heads,
-                                 geometry->v_elems, 0),
-            .lse = rfn_tensor_of(to->lse, RFN_F32, rows, geometry->heads, 0, 0),
-            .scale = geometry->scale,
-        },
+    struct engine_width width = engine->width[kind];
+    uint8_t *delta = engine->delta;
+    struct rfn_synth_fill_args args = {
+        .out = rfn_tensor_of(engine->layer[layer].input[kind], RFN_BF16, rows,
+                             width.elems, 0, 0),
+        .keys = rfn_tensor_of(delta, RFN_I64, rows, 0, 0, 0),
+        .live = rfn_tensor_of(delta + engine->sizes.live_offset, RFN_I32, 1, 0, 0, 0),
+        .salt = synth_salt(layer, kind),
+        .amplitude = synth_amplitude(kind),
     };
+    args.out.stride[0] = width.stride;
+    return rfn_synth_fill(stream, &args);
 }
 
-static enum rfn_status launch_layer(struct engine *engine, int32_t layer, int32_t rows,
-                                    int eager, engine_plant *plant)
+enum rfn_status engine_keep_choice(struct engine *engine, struct rfn_stream *stream,
+                                   int32_t layer, int eager, int32_t rows)
 {
-    struct engine_ops ops;
-    engine_layer_ops(engine, layer, rows, eager, &ops);
-    enum rfn_status status = rfn_kv_pack(engine->stream, &ops.kv_pack);
-    if (status == RFN_OK && plant != NULL)
-    {
-        plant(engine);
-    }
-    if (status == RFN_OK)
-    {
-        status = rfn_index_topk(engine->stream, &ops.index_topk);
-    }
-    if (status == RFN_OK)
-    {
-        status = rfn_sparse_mla(engine->stream, &ops.sparse_mla);
-    }
-    return status;
+    struct engine_layer *of = &engine->layer[layer];
+    struct rfn_step_view step;
+    ENGINE_TRY(rfn_attention_view(engine->attention[eager], layer, &step));
+    return rfn_copy_async(stream, eager ? of->eager.chosen : of->replay.chosen,
+                          step.chosen.data, rows * engine->sizes.chosen_bytes);
 }
 
-enum rfn_status engine_eager(struct engine *engine, int32_t live)
+static enum rfn_status fill_inputs(struct engine *engine, struct rfn_stream *stream,
+                                   int32_t rows)
 {
-    enum rfn_status status = RFN_OK;
-    for (int32_t l = 0; status == RFN_OK && l < engine->desc.geometry->layers; l++)
+    for (int32_t l = 0; l < engine->desc.geometry->layers; l++)
     {
-        status = launch_layer(engine, l, live, 1, NULL);
-    }
-    return status;
-}
-
-static enum rfn_status make_exec(struct engine_bucket *bucket, struct rfn_graph *graph)
-{
-    struct rfn_graph_info info;
-    enum rfn_status status = rfn_graph_query(graph, &info);
-    if (status == RFN_OK)
-    {
-        bucket->nodes = info.nodes;
-        status = rfn_graph_instantiate(graph, &bucket->exec);
-    }
-    enum rfn_status destroyed = rfn_graph_destroy(&graph);
-    return status == RFN_OK ? destroyed : status;
-}
-
-static enum rfn_status record(struct engine *engine, struct engine_bucket *bucket,
-                              engine_plant *plant)
-{
-    char name[32];
-    char why[512] = "";
-    struct rfn_graph *graph = NULL;
-    snprintf(name, sizeof(name), "bucket %d", bucket->rows);
-    struct rfn_capture_desc desc = { .mode = RFN_CAPTURE_GLOBAL, .name = name };
-    enum rfn_status status = rfn_capture_begin(engine->stream, &desc);
-    if (status != RFN_OK)
-    {
-        return status;
-    }
-    for (int32_t l = 0; status == RFN_OK && l < engine->desc.geometry->layers; l++)
-    {
-        status = launch_layer(engine, l, bucket->rows, 0, l == 0 ? plant : NULL);
-    }
-    if (status != RFN_OK)
-    {
-        snprintf(why, sizeof(why), "%s", rfn_last_error());
-    }
-    enum rfn_status ended = rfn_capture_end(engine->stream, &graph);
-    if (status == RFN_OK && ended == RFN_OK)
-    {
-        return make_exec(bucket, graph);
-    }
-    if (graph != NULL)
-    {
-        rfn_graph_destroy(&graph);
-    }
-    if (status == RFN_OK)
-    {
-        status = ended;
-        snprintf(why, sizeof(why), "%s", rfn_last_error());
-    }
-    if (status == RFN_CAPTURE)
-    {
-        tool_error("%s has no graph: %s", name, why);
-        return RFN_OK;
-    }
-    return rfn_error(status, "%s", why);
-}
-
-enum rfn_status engine_prepare(struct engine *engine, engine_plant *plant)
-{
-    enum rfn_status status = RFN_OK;
-    for (int32_t i = 0; status == RFN_OK && i < engine->buckets; i++)
-    {
-        status = record(engine, &engine->bucket[i], i == 0 ? plant : NULL);
-    }
-    return status;
-}
-
-struct engine_bucket *engine_bucket_for(struct engine *engine, int32_t rows)
-{
-    for (int32_t i = 0; i < engine->buckets; i++)
-    {
-        if (engine->bucket[i].rows >= rows && engine->bucket[i].exec != NULL)
+        for (int32_t k = 0; k < SYNTH_KINDS; k++)
         {
-            return &engine->bucket[i];
+            if (engine->layer[l].input[k] != NULL)
+            {
+                ENGINE_TRY(fill(engine, stream, l, (enum synth_kind)k, rows));
+            }
         }
     }
-    return NULL;
+    return RFN_OK;
+}
+
+static enum rfn_status forward(struct engine *engine, struct rfn_stream *stream,
+                               int32_t layer, const struct rfn_bucket *bucket)
+{
+    ENGINE_TRY(rfn_attention_forward(engine->attention[0], stream, layer, bucket));
+    if (engine->desc.verify)
+    {
+        ENGINE_TRY(engine_keep_choice(engine, stream, layer, 0,
+                                      bucket->requests * bucket->next_n));
+    }
+    if (engine->desc.plant != NULL)
+    {
+        engine_plant *plant = engine->desc.plant;
+        engine->desc.plant = NULL;
+        plant(engine, stream);
+    }
+    return RFN_OK;
+}
+
+static enum rfn_status record(struct engine *engine, struct rfn_stream *stream,
+                              const struct rfn_bucket *bucket)
+{
+    enum rfn_status status =
+        fill_inputs(engine, stream, bucket->requests * bucket->next_n);
+    if (status == RFN_OK)
+    {
+        status = rfn_attention_update(engine->attention[0], stream, bucket);
+    }
+    for (int32_t l = 0; status == RFN_OK && l < engine->desc.geometry->layers; l++)
+    {
+        char name[32];
+        snprintf(name, sizeof(name), "forward %d", l);
+        ENGINE_TRY(rfn_region_begin(name));
+        status = forward(engine, stream, l, bucket);
+        enum rfn_status ended = rfn_region_end();
+        status = status == RFN_OK ? ended : status;
+    }
+    return status;
+}
+
+enum rfn_status engine_record(void *engine, struct rfn_stream *stream,
+                              const struct rfn_bucket *bucket)
+{
+    ENGINE_TRY(rfn_region_begin("decode step"));
+    enum rfn_status status = record(engine, stream, bucket);
+    enum rfn_status ended = rfn_region_end();
+    return status == RFN_OK ? ended : status;
+}
+
+/* ---- prompts ----------------------------------------------------------------------- */
+
+static enum rfn_status fill_chunk(struct engine *engine, int32_t layer,
+                                  enum synth_kind kind, int64_t tokens)
+{
+    struct engine_width width = engine->width[kind];
+    struct rfn_synth_fill_args args = {
+        .out =
+            rfn_tensor_of(engine->chunk_input[kind], RFN_BF16, tokens, width.elems, 0, 0),
+        .keys = rfn_tensor_of(engine->chunk_control, RFN_I64, tokens, 0, 0, 0),
+        .salt = synth_salt(layer, kind),
+        .amplitude = synth_amplitude(kind),
+    };
+    args.out.stride[0] = width.stride;
+    return rfn_synth_fill(engine->stream, &args);
+}
+
+static enum rfn_status pack_layer(struct engine *engine, int32_t layer, int64_t tokens)
+{
+    const struct rfn_geometry *geometry = engine->desc.geometry;
+    const struct rfn_layer_caches *caches = &engine->layer[layer].caches;
+    struct rfn_tensor slots = rfn_tensor_of(
+        engine->chunk_control + ENGINE_CHUNK_TOKENS * 8, RFN_I64, tokens, 0, 0, 0);
+    uint16_t *row = engine->chunk_input[SYNTH_ROW];
+    struct rfn_kv_pack_args kv = {
+        .kv = rfn_tensor_of(row, RFN_BF16, tokens, geometry->latent_elems, 0, 0),
+        .k_rope = rfn_tensor_of(row + geometry->latent_elems, RFN_BF16, tokens,
+                                geometry->rope_elems, 0, 0),
+        .slots = slots,
+        .pool = caches->latent,
+        .scale = geometry->latent_scale,
+    };
+    kv.kv.stride[0] = engine->width[SYNTH_ROW].stride;
+    kv.k_rope.stride[0] = engine->width[SYNTH_ROW].stride;
+    ENGINE_TRY(fill_chunk(engine, layer, SYNTH_ROW, tokens));
+    ENGINE_TRY(rfn_kv_pack(engine->stream, &kv));
+    if (caches->index.data == NULL)
+    {
+        return RFN_OK;
+    }
+    struct rfn_index_pack_args index = {
+        .k = rfn_tensor_of(engine->chunk_input[SYNTH_INDEX_KEY], RFN_BF16, tokens,
+                           geometry->index_width, 0, 0),
+        .slots = slots,
+        .pool = caches->index,
+        .scale = geometry->index_scale,
+    };
+    index.k.stride[0] = engine->width[SYNTH_INDEX_KEY].stride;
+    ENGINE_TRY(fill_chunk(engine, layer, SYNTH_INDEX_KEY, tokens));
+    return rfn_index_pack(engine->stream, &index);
+}
+
+static enum rfn_status pack_chunk(struct engine *engine, const struct batch *batch,
+                                  int32_t seat, int64_t first, int64_t tokens)
+{
+    struct engine_pinned *chunk = &engine->chunk[engine->chunk_turn++ % ENGINE_RING];
+    ENGINE_TRY(rfn_event_sync(chunk->event));
+    int64_t *key = (int64_t *)chunk->data;
+    int64_t *slot = key + ENGINE_CHUNK_TOKENS;
+    for (int64_t i = 0; i < tokens; i++)
+    {
+        key[i] = synth_token(engine->desc.seed, engine->desc.trace->request,
+                             batch->seat[seat].request, first + i);
+        slot[i] = batch_slot(batch, seat, first + i);
+    }
+    ENGINE_TRY(rfn_copy_async(engine->stream, engine->chunk_control, chunk->data,
+                              ENGINE_CHUNK_TOKENS * 16));
+    ENGINE_TRY(rfn_event_record(chunk->event, engine->stream, 0));
+    for (int32_t l = 0; l < engine->desc.geometry->layers; l++)
+    {
+        ENGINE_TRY(pack_layer(engine, l, tokens));
+    }
+    return RFN_OK;
+}
+
+enum rfn_status engine_pack_prompt(struct engine *engine, const struct batch *batch,
+                                   int32_t seat)
+{
+    int64_t prompt = batch->lens[seat];
+    for (int64_t first = 0; first < prompt; first += ENGINE_CHUNK_TOKENS)
+    {
+        int64_t tokens = prompt - first;
+        tokens = tokens < ENGINE_CHUNK_TOKENS ? tokens : ENGINE_CHUNK_TOKENS;
+        if (batch->made[first / TRACE_BLOCK_TOKENS])
+        {
+            ENGINE_TRY(pack_chunk(engine, batch, seat, first, tokens));
+        }
+    }
+    return RFN_OK;
 }

@@ -1,6 +1,5 @@
 /* refrain info: version, devices, ops with their operands, cache formats. */
 #include "tools/cli.h"
-#include "tools/geometry.h"
 #include "tools/tool.h"
 #include <inttypes.h>
 #include <refrain/refrain.h>
@@ -141,13 +140,14 @@ int info_main(int argc, char **argv)
         }
     }
     printf("\ngeometries\n");
-    for (size_t i = 0; geometry_at(i) != NULL; i++)
+    for (int32_t i = 0; rfn_geometry_at(i) != NULL; i++)
     {
-        const struct geometry *geometry = geometry_at(i);
-        printf("  %-18s %2d layers, %3d heads, %d + %d, top-k %d, context %d%s\n",
+        const struct rfn_geometry *geometry = rfn_geometry_at(i);
+        printf("  %-18s %2d layers, %3d heads, %d + %d, index heads %2d x %d, top-k %d, "
+               "context %d\n",
                geometry->name, geometry->layers, geometry->heads, geometry->latent_elems,
-               geometry->rope_elems, geometry->topk, geometry->context_tokens,
-               geometry->refused != NULL ? " (decode: not yet)" : "");
+               geometry->rope_elems, geometry->index_heads, geometry->index_width,
+               geometry->topk, geometry->context);
     }
     return TOOL_OK;
 }

@@ -6,52 +6,94 @@
 
 /* Refused or not, what the planted calls return is none of their business. */
 
-static void plant_host_sync(struct engine *engine)
+static void plant_host_sync(struct engine *engine, struct rfn_stream *stream)
 {
-    (void)rfn_stream_sync(engine->stream);
+    (void)engine;
+    (void)rfn_stream_sync(stream);
 }
 
-static void plant_sync_copy(struct engine *engine)
+static void plant_sync_copy(struct engine *engine, struct rfn_stream *stream)
 {
+    (void)stream;
     (void)rfn_copy_sync(engine->desc.device, engine->scratch_pinned, engine->scratch, 4);
 }
 
-static void plant_pageable_copy(struct engine *engine)
+static void plant_pageable_copy(struct engine *engine, struct rfn_stream *stream)
 {
-    static int32_t pageable = 7; /* every replay reads it again */
-    (void)rfn_copy_async(engine->stream, engine->scratch, &pageable, sizeof(pageable));
+    static int32_t pageable[64]; /* every replay reads it again */
+    (void)rfn_copy_async(stream, engine->scratch, pageable, sizeof(pageable));
 }
 
-static void plant_stray_stream(struct engine *engine)
+static void plant_stray_stream(struct engine *engine, struct rfn_stream *stream)
 {
+    (void)stream;
     (void)rfn_set_async(engine->other, engine->scratch, 0, 4);
+}
+
+static void plant_alloc_in_region(struct engine *engine, struct rfn_stream *stream)
+{
+    void *more = NULL;
+    (void)stream;
+    (void)rfn_memory_alloc(engine->desc.device, RFN_MEMORY_DEVICE, 4096, &more);
+    if (more != NULL)
+    {
+        (void)rfn_memory_free(engine->desc.device, more);
+    }
+}
+
+/* `torch.tensor(200.0)` on the way to an op that wants its scale in a tensor. */
+static void plant_host_scalar_tensor(struct engine *engine, struct rfn_stream *stream)
+{
+    static float scale = 200.0f;
+    (void)rfn_copy_async(stream, engine->scratch, &scale, sizeof(scale));
+}
+
+/* `cache.transpose(1, 2).contiguous()`, although the axis has extent 1. */
+static void plant_cache_transpose_copy(struct engine *engine, struct rfn_stream *stream)
+{
+    const struct rfn_pool *pool = &engine->layer[0].caches.latent;
+    (void)rfn_copy_async(stream, engine->plant_target, pool->data,
+                         engine->desc.plant_bytes);
+}
+
+/* Copies a count to the host and branches on it in the next line. */
+static void plant_early_host_read(struct engine *engine, struct rfn_stream *stream)
+{
+    volatile int32_t *count = (volatile int32_t *)engine->scratch_pinned;
+    (void)rfn_copy_async(stream, engine->scratch_pinned, engine->scratch, 4);
+    (void)*count;
 }
 
 /* Flips one bit of the first choice of the first live row. */
 static enum rfn_status corrupt_workspace(struct engine *engine)
 {
-    void *word = engine->layer[0].replay.slots;
+    void *word = engine->layer[0].replay.chosen;
     int32_t *pinned = (int32_t *)engine->scratch_pinned;
-    enum rfn_status status =
-        rfn_copy_async(engine->stream, pinned, word, sizeof(*pinned));
-    if (status == RFN_OK)
-    {
-        status = rfn_stream_sync(engine->stream);
-    }
-    if (status == RFN_OK)
-    {
-        *pinned ^= 1;
-        status = rfn_copy_async(engine->stream, word, pinned, sizeof(*pinned));
-    }
-    return status == RFN_OK ? rfn_stream_sync(engine->stream) : status;
+    ENGINE_TRY(rfn_copy_async(engine->stream, pinned, word, sizeof(*pinned)));
+    ENGINE_TRY(rfn_stream_sync(engine->stream));
+    *pinned ^= 1;
+    ENGINE_TRY(rfn_copy_async(engine->stream, word, pinned, sizeof(*pinned)));
+    return rfn_stream_sync(engine->stream);
 }
 
 static const struct inject mistakes[] = {
-    { "host-sync", RFN_CAP001, plant_host_sync, NULL },
-    { "sync-copy", RFN_CAP002, plant_sync_copy, NULL },
-    { "pageable-copy", RFN_CAP003, plant_pageable_copy, NULL },
-    { "stray-stream", RFN_CAP004, plant_stray_stream, NULL },
-    { "corrupt-workspace", RFN_RULES, NULL, corrupt_workspace },
+    { .name = "host-sync", .rule = RFN_CAP001, .captured = plant_host_sync },
+    { .name = "sync-copy", .rule = RFN_CAP002, .captured = plant_sync_copy },
+    { .name = "pageable-copy", .rule = RFN_CAP003, .captured = plant_pageable_copy },
+    { .name = "stray-stream", .rule = RFN_CAP004, .captured = plant_stray_stream },
+    { .name = "alloc-in-region", .rule = RFN_CAP009, .captured = plant_alloc_in_region },
+    { .name = "early-host-read",
+      .rule = RFN_CAP017,
+      .launched = plant_early_host_read,
+      .late_copies = 1 },
+    { .name = "cache-transpose-copy",
+      .rule = RFN_CAP056,
+      .captured = plant_cache_transpose_copy,
+      .copies_cache = 1 },
+    { .name = "host-scalar-tensor",
+      .rule = RFN_CAP057,
+      .captured = plant_host_scalar_tensor },
+    { .name = "corrupt-workspace", .rule = RFN_RULES, .replayed = corrupt_workspace },
 };
 #define MISTAKES (sizeof(mistakes) / sizeof(mistakes[0]))
 
@@ -82,7 +124,7 @@ void inject_list(void)
     for (size_t i = 0; i < MISTAKES; i++)
     {
         const struct rfn_rule_info *rule = rfn_rule_query(mistakes[i].rule);
-        printf("%-18s %s\n", mistakes[i].name,
+        printf("%-21s %s\n", mistakes[i].name,
                rule != NULL ? rule->id : "bit_equal (--verify)");
     }
 }

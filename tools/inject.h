@@ -9,8 +9,12 @@ struct inject
     const char *name;
     enum rfn_rule rule;     /* that finds it; RFN_RULES: the verification does */
     engine_plant *captured; /* called inside the first capture, or NULL */
+    engine_plant *launched; /* called once behind the first launch of a step, or NULL */
     /* Called between a verified replay and its comparison, or NULL. */
     enum rfn_status (*replayed)(struct engine *engine);
+    int copies_cache; /* it needs room for a copy of a layer's latent pool */
+    int late_copies; /* it shows where copies are not done at once: a lazy host device that
+                         watches its pinned memory */
 };
 
 /* The i-th mistake, NULL past the last. */

@@ -1,132 +1,69 @@
 /* The double-precision half of verification: shares no code with the kernels. */
-#include "tools/synth.h"
+#include "tools/quant.h"
 #include "tools/verify.h"
-#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define GROUP 128 /* latent elements that share a scale */
-
-struct candidate
-{
-    float score;
-    int32_t position;
-};
+#define INDEX_HEADS_MAX 64
 
 struct verify_scratch
 {
-    float *scores;               /* [S] */
-    struct candidate *candidate; /* [2 * S] */
-    int32_t *chosen;             /* [K] positions, ascending */
-    uint16_t *query;             /* [H, QK] */
-    uint16_t *row;               /* [QK] */
-    double *keys;                /* [K, QK], as the cache holds them */
-    double *weight;              /* [K] */
-    uint8_t *packed;             /* one cache row */
+    double *score;      /* [S] */
+    double *margin;     /* [S]: what f32 may get wrong of it */
+    int32_t *chosen;    /* [K] positions, ascending */
+    uint8_t *is_chosen; /* [S] */
+    uint16_t *query;    /* [H, QK]; index queries before */
+    double *keys;       /* [K, QK], as the cache holds them */
+    double *weight;     /* [K] */
+    double *value;      /* [V] */
+    uint16_t row[QUANT_KEY];
+    uint8_t packed[QUANT_LATENT_BYTES];
+    double index_query[INDEX_HEADS_MAX * QUANT_INDEX];
+    double index_weight[INDEX_HEADS_MAX];
+    uint16_t index_w[INDEX_HEADS_MAX];
 };
 
-/* ---- numbers --------------------------------------------------------------------- */
-
-static double bf16_value(uint16_t bits)
+/* One row of a step, in one layer. */
+struct sample
 {
-    uint32_t word = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &word, sizeof(value));
-    return value;
-}
-
-uint8_t verify_e4m3(float x)
-{
-    uint8_t sign = signbit(x) ? 0x80 : 0;
-    double a = fabs((double)x);
-    if (isnan(x))
-    {
-        return sign | 0x7f;
-    }
-    if (a >= 448)
-    {
-        return sign | 0x7e;
-    }
-    int exponent = 0;
-    frexp(a, &exponent); /* a = m * 2^exponent, m in [0.5, 1) */
-    exponent = a == 0 || exponent - 1 < -6 ? -6 : exponent - 1;
-    /* Steps of 2^(exponent - 3): 8..15 for normal numbers, 0..7 for subnormal ones. The
-     * division is exact, so nearbyint rounds once. */
-    int steps = (int)nearbyint(ldexp(a, 3 - exponent));
-    if (steps == 16)
-    {
-        steps = 8;
-        exponent++;
-    }
-    int code = steps < 8 ? steps : (exponent + 7) * 8 + steps - 8;
-    return sign | (uint8_t)code;
-}
-
-double verify_e4m3_value(uint8_t code)
-{
-    int exponent = (code >> 3) & 15;
-    int mantissa = code & 7;
-    double value =
-        exponent == 0 ? ldexp(mantissa, -9) : ldexp(8 + mantissa, exponent - 10);
-    if ((code & 0x7f) == 0x7f)
-    {
-        value = NAN;
-    }
-    return (code & 0x80) != 0 ? -value : value;
-}
-
-/* One row of latent_fp8_656, and the key that it stands for. */
-static void pack_row(const uint16_t *row, uint8_t *ret_packed, double *ret_key)
-{
-    for (int group = 0; group < 512 / GROUP; group++)
-    {
-        float amax = 0;
-        for (int i = group * GROUP; i < (group + 1) * GROUP; i++)
-        {
-            amax = fmaxf(amax, fabsf((float)bf16_value(row[i])));
-        }
-        float scale = fmaxf(amax / 448.0f, FLT_MIN);
-        for (int i = group * GROUP; i < (group + 1) * GROUP; i++)
-        {
-            ret_packed[i] = verify_e4m3((float)bf16_value(row[i]) / scale);
-            ret_key[i] = verify_e4m3_value(ret_packed[i]) * (double)scale;
-        }
-        memcpy(ret_packed + 512 + 4 * group, &scale, sizeof(scale));
-    }
-    memcpy(ret_packed + 528, row + 512, 64 * sizeof(row[0]));
-    for (int i = 512; i < 576; i++)
-    {
-        ret_key[i] = bf16_value(row[i]);
-    }
-}
+    const struct batch *batch;
+    int64_t step;
+    int32_t layer;
+    int32_t row;
+    int32_t seat;
+    int64_t request;
+    int64_t position;
+    int64_t context;
+};
 
 /* ---- set-up ---------------------------------------------------------------------- */
 
 int verify_create(struct engine *engine, struct verify *ret_verify)
 {
-    const struct geometry *geometry = engine->desc.geometry;
-    size_t qk = (size_t)geometry_qk_elems(geometry);
-    size_t columns = (size_t)engine->columns;
+    const struct rfn_geometry *geometry = engine->desc.geometry;
+    size_t columns = (size_t)engine->desc.context_tokens;
     size_t topk = (size_t)geometry->topk;
+    size_t query = (size_t)engine->width[SYNTH_QUERY].elems;
+    size_t index_query = (size_t)engine->width[SYNTH_INDEX_QUERY].elems;
     struct verify_scratch *scratch = calloc(1, sizeof(*scratch));
     *ret_verify = (struct verify) { .engine = engine, .scratch = scratch };
     if (scratch == NULL)
     {
         return -1;
     }
-    scratch->scores = malloc(columns * sizeof(float));
-    scratch->candidate = malloc(2 * columns * sizeof(struct candidate));
+    scratch->score = malloc(columns * sizeof(double));
+    scratch->margin = malloc(columns * sizeof(double));
+    scratch->is_chosen = malloc(columns);
     scratch->chosen = malloc(topk * sizeof(int32_t));
-    scratch->query = malloc((size_t)geometry->heads * qk * sizeof(uint16_t));
-    scratch->row = malloc(qk * sizeof(uint16_t));
-    scratch->keys = malloc(topk * qk * sizeof(double));
+    scratch->query = malloc((query > index_query ? query : index_query) * 2);
+    scratch->keys = malloc(topk * QUANT_KEY * sizeof(double));
     scratch->weight = malloc(topk * sizeof(double));
-    scratch->packed = malloc(656);
-    if (scratch->scores == NULL || scratch->candidate == NULL ||
-        scratch->chosen == NULL || scratch->query == NULL || scratch->row == NULL ||
-        scratch->keys == NULL || scratch->weight == NULL || scratch->packed == NULL)
+    scratch->value = malloc((size_t)geometry->v_elems * sizeof(double));
+    if (scratch->score == NULL || scratch->margin == NULL || scratch->is_chosen == NULL ||
+        scratch->chosen == NULL || scratch->query == NULL || scratch->keys == NULL ||
+        scratch->weight == NULL || scratch->value == NULL)
     {
         verify_destroy(ret_verify);
         return -1;
@@ -139,91 +76,208 @@ void verify_destroy(struct verify *verify)
     struct verify_scratch *scratch = verify->scratch;
     if (scratch != NULL)
     {
-        free(scratch->scores);
-        free(scratch->candidate);
+        free(scratch->score);
+        free(scratch->margin);
+        free(scratch->is_chosen);
         free(scratch->chosen);
         free(scratch->query);
-        free(scratch->row);
         free(scratch->keys);
         free(scratch->weight);
-        free(scratch->packed);
+        free(scratch->value);
         free(scratch);
     }
     verify->scratch = NULL;
 }
 
-/* ---- reference ------------------------------------------------------------------- */
-
-/* Whether x is chosen before y: the larger score, then the smaller position. */
-static int better(struct candidate x, struct candidate y)
+static int64_t key_of(const struct verify *verify, const struct sample *at,
+                      int64_t position)
 {
-    return x.score != y.score ? x.score > y.score : x.position < y.position;
+    const struct engine_desc *desc = &verify->engine->desc;
+    return synth_token(desc->seed, desc->trace->request, at->request, position);
 }
 
-/* Merge sort, best first; qsort may allocate. Returns the sorted one of both arrays. */
-static const struct candidate *sort(struct candidate *from, struct candidate *to,
-                                    int64_t count)
+static void complain(struct verify *verify, const struct sample *at, const char *what,
+                     int64_t i, int64_t got)
 {
-    for (int64_t width = 1; width < count; width *= 2)
+    verify->failures++;
+    verify_note(verify,
+                "step %" PRId64 ", layer %d, request %" PRId64 ", position %" PRId64
+                ": %s (%" PRId64 ": %" PRId64 ")",
+                at->step, at->layer, at->request, at->position, what, i, got);
+}
+
+/* Four sums side by side: one would wait for each addition. */
+static double dot(const double *a, const double *b, int64_t n)
+{
+    double sum[4] = { 0 };
+    for (int64_t i = 0; i < n; i += 4)
     {
-        for (int64_t begin = 0; begin < count; begin += 2 * width)
+        sum[0] += a[i] * b[i];
+        sum[1] += a[i + 1] * b[i + 1];
+        sum[2] += a[i + 2] * b[i + 2];
+        sum[3] += a[i + 3] * b[i + 3];
+    }
+    return sum[0] + sum[1] + (sum[2] + sum[3]);
+}
+
+/* ---- the choice ------------------------------------------------------------------ */
+
+/* Scores of every token of the context, from regenerated index queries and keys. */
+static void score_all(struct verify *verify, const struct sample *at, int32_t layer)
+{
+    const struct rfn_geometry *geometry = verify->engine->desc.geometry;
+    struct verify_scratch *scratch = verify->scratch;
+    int32_t heads = geometry->index_heads;
+    uint8_t codes[QUANT_INDEX];
+    double key[QUANT_INDEX];
+    float share = (float)(1.0 / sqrt((double)QUANT_INDEX * heads));
+    int64_t query_key = key_of(verify, at, at->position);
+    synth_row(query_key, layer, SYNTH_INDEX_QUERY, scratch->query,
+              (int64_t)heads * QUANT_INDEX);
+    synth_row(query_key, layer, SYNTH_INDEX_WEIGHT, scratch->index_w, heads);
+    for (int32_t h = 0; h < heads; h++)
+    {
+        float scale = quant_index(scratch->query + h * QUANT_INDEX, geometry->index_scale,
+                                  codes, scratch->index_query + h * QUANT_INDEX);
+        float weight = (float)quant_bf16(scratch->index_w[h]) * scale;
+        scratch->index_weight[h] = weight * share;
+    }
+    for (int64_t s = 0; s < at->context; s++)
+    {
+        double sum = 0;
+        double size = 0;
+        synth_row(key_of(verify, at, s), layer, SYNTH_INDEX_KEY, scratch->row,
+                  QUANT_INDEX);
+        double scale = quant_index(scratch->row, geometry->index_scale, codes, key);
+        for (int32_t h = 0; h < heads; h++)
         {
-            int64_t middle = begin + width < count ? begin + width : count;
-            int64_t end = middle + width < count ? middle + width : count;
-            int64_t i = begin;
-            int64_t j = middle;
-            for (int64_t k = begin; k < end; k++)
+            double hit = dot(scratch->index_query + h * QUANT_INDEX, key, QUANT_INDEX);
+            hit = hit > 0 ? hit : 0;
+            sum += scratch->index_weight[h] * hit;
+            size += fabs(scratch->index_weight[h]) * hit;
+        }
+        scratch->score[s] = scale * sum;
+        scratch->margin[s] = VERIFY_SCORE_MARGIN * scale * size;
+    }
+}
+
+/* Slots to positions: ascending ones of this request, then -1. Returns 1 when they are. */
+static int read_choice(struct verify *verify, const struct sample *at,
+                       const int32_t *slots, int32_t count)
+{
+    const struct rfn_geometry *geometry = verify->engine->desc.geometry;
+    struct verify_scratch *scratch = verify->scratch;
+    int64_t position = -1;
+    for (int32_t c = 0; c < geometry->topk; c++)
+    {
+        if (c >= count)
+        {
+            if (slots[c] != -1)
             {
-                int left = i < middle && (j == end || better(from[i], from[j]));
-                to[k] = left ? from[i++] : from[j++];
+                complain(verify, at, "a choice past the context", c, slots[c]);
+                return 0;
             }
+            continue;
         }
-        struct candidate *swap = from;
-        from = to;
-        to = swap;
-    }
-    return from;
-}
-
-/* The positions that top-k has to choose, ascending; returns how many. */
-static int32_t choose(struct verify_scratch *scratch, int64_t context, int32_t topk)
-{
-    int32_t count = 0;
-    for (int64_t i = 0; i < context; i++)
-    {
-        scratch->candidate[i] =
-            (struct candidate) { .score = scratch->scores[i], .position = (int32_t)i };
-    }
-    const struct candidate *sorted =
-        sort(scratch->candidate, scratch->candidate + context, context);
-    struct candidate last = sorted[(context < topk ? context : topk) - 1];
-    for (int64_t i = 0; i < context; i++)
-    {
-        struct candidate here = { .score = scratch->scores[i], .position = (int32_t)i };
-        if (!better(last, here))
+        do
         {
-            scratch->chosen[count++] = here.position;
+            position++;
+        } while (position < at->context &&
+                 batch_slot(at->batch, at->seat, position) != slots[c]);
+        if (position >= at->context)
+        {
+            complain(verify, at, "a choice is no later token of the request", c,
+                     slots[c]);
+            return 0;
         }
+        scratch->chosen[c] = (int32_t)position;
     }
-    return count;
+    return 1;
 }
 
-/* Weights of the chosen keys for one head; returns the LSE. */
-static double soften(struct verify_scratch *scratch, const uint16_t *query, int32_t count,
-                     int64_t qk, double scale)
+/* Whether what was chosen beats what was left out, as far as f32 can tell. */
+static void check_choice(struct verify *verify, const struct sample *at, int32_t count)
 {
-    double top = -INFINITY;
+    struct verify_scratch *scratch = verify->scratch;
+    double left_out = -INFINITY; /* the best of them, and the best for certain */
+    double certain = -INFINITY;
+    memset(scratch->is_chosen, 0, (size_t)at->context);
     for (int32_t c = 0; c < count; c++)
     {
-        double dot = 0;
-        for (int64_t i = 0; i < qk; i++)
+        scratch->is_chosen[scratch->chosen[c]] = 1;
+    }
+    for (int64_t s = 0; s < at->context; s++)
+    {
+        if (!scratch->is_chosen[s])
         {
-            dot += bf16_value(query[i]) * scratch->keys[c * qk + i];
+            left_out = fmax(left_out, scratch->score[s]);
+            certain = fmax(certain, scratch->score[s] - scratch->margin[s]);
         }
-        scratch->weight[c] = dot * scale;
+    }
+    for (int32_t c = 0; c < count; c++)
+    {
+        int32_t s = scratch->chosen[c];
+        if (scratch->score[s] + scratch->margin[s] < certain)
+        {
+            complain(verify, at, "a position was chosen before a better one", c, s);
+            return;
+        }
+        verify->near_ties += scratch->score[s] < left_out;
+    }
+}
+
+/* ---- the rest -------------------------------------------------------------------- */
+
+static void check_written(struct verify *verify, const struct sample *at)
+{
+    const struct engine *engine = verify->engine;
+    const struct rfn_geometry *geometry = engine->desc.geometry;
+    struct verify_scratch *scratch = verify->scratch;
+    const uint8_t *page =
+        engine->written[0] +
+        ((int64_t)at->layer * engine->rows + at->row) * engine->sizes.pages;
+    int64_t offset = at->position % geometry->page_tokens;
+    int64_t key = key_of(verify, at, at->position);
+    double unused[QUANT_KEY];
+    synth_row(key, at->layer, SYNTH_ROW, scratch->row, QUANT_KEY);
+    quant_latent(scratch->row, geometry->latent_scale, scratch->packed, unused);
+    if (memcmp(scratch->packed, page + offset * QUANT_LATENT_BYTES, QUANT_LATENT_BYTES) !=
+        0)
+    {
+        complain(verify, at, "the cache row is not the reference's bytes", offset, 0);
+    }
+    if (engine->layer[at->layer].caches.index.data == NULL)
+    {
+        return;
+    }
+    page += engine->sizes.latent_page;
+    synth_row(key, at->layer, SYNTH_INDEX_KEY, scratch->row, QUANT_INDEX);
+    float scale =
+        quant_index(scratch->row, geometry->index_scale, scratch->packed, unused);
+    if (memcmp(scratch->packed, page + offset * QUANT_INDEX, QUANT_INDEX) != 0 ||
+        memcmp(&scale, page + (int64_t)geometry->page_tokens * QUANT_INDEX + 4 * offset,
+               sizeof(scale)) != 0)
+    {
+        complain(verify, at, "the index row is not the reference's bytes", offset, 0);
+    }
+}
+
+/* Softmax weights over the chosen keys for one head; returns the LSE. */
+static double soften(struct verify_scratch *scratch, const uint16_t *query, int32_t count,
+                     double scale)
+{
+    double q[QUANT_KEY];
+    double top = -INFINITY;
+    double sum = 0;
+    for (int32_t i = 0; i < QUANT_KEY; i++)
+    {
+        q[i] = quant_bf16(query[i]);
+    }
+    for (int32_t c = 0; c < count; c++)
+    {
+        scratch->weight[c] = scale * dot(q, scratch->keys + c * QUANT_KEY, QUANT_KEY);
         top = fmax(top, scratch->weight[c]);
     }
-    double sum = 0;
     for (int32_t c = 0; c < count; c++)
     {
         scratch->weight[c] = exp(scratch->weight[c] - top);
@@ -236,95 +290,48 @@ static double soften(struct verify_scratch *scratch, const uint16_t *query, int3
     return top + log(sum);
 }
 
-static void check_slots(struct verify *verify, const struct batch *batch,
-                        const struct batch_seat *seat, const int32_t *slots,
-                        int32_t count, int64_t step, int32_t layer)
+/* O and LSE over the slots that the device chose. */
+static void check_attention(struct verify *verify, const struct sample *at, int32_t count,
+                            const uint16_t *out, const float *lse)
 {
-    for (int32_t c = 0; c < verify->engine->desc.geometry->topk; c++)
-    {
-        int64_t want =
-            c < count ? batch_slot(batch, seat, verify->scratch->chosen[c]) : -1;
-        if (slots[c] != want)
-        {
-            verify->failures++;
-            verify_note(verify,
-                        "step %" PRId64 ", layer %d, request %" PRId64
-                        ": choice %d is slot %d, the reference says %" PRId64,
-                        step, layer, seat->request, c, slots[c], want);
-            return;
-        }
-    }
-}
-
-static void check_layer(struct verify *verify, const struct batch *batch, int64_t step,
-                        int32_t layer, int32_t t)
-{
-    const struct engine *engine = verify->engine;
-    const struct engine_sizes *sizes = &engine->sizes;
-    const struct geometry *geometry = engine->desc.geometry;
-    const struct batch_seat *seat = &batch->seat[batch->live[t]];
+    const struct rfn_geometry *geometry = verify->engine->desc.geometry;
     struct verify_scratch *scratch = verify->scratch;
-    const struct trace_request *requests = engine->desc.trace->request;
-    uint64_t seed = engine->desc.seed;
-    int64_t qk = geometry_qk_elems(geometry);
-    int64_t position = seat->context_tokens - 1;
-    const uint8_t *got = engine->got_replay + layer * sizes->layer_bytes;
-
-    synth_scores(seed, seat->request, position, layer, scratch->scores,
-                 seat->context_tokens);
-    int32_t count = choose(scratch, seat->context_tokens, geometry->topk);
-    check_slots(verify, batch, seat, (const int32_t *)(got + t * sizes->slots_bytes),
-                count, step, layer);
-
-    int64_t token_bytes = rfn_format_query(geometry->format)->token_bytes;
-    synth_row(seed, requests, seat->request, position, layer, scratch->row, qk);
-    pack_row(scratch->row, scratch->packed, scratch->keys);
-    if (memcmp(scratch->packed,
-               engine->written[0] + (layer * (int64_t)batch->lives + t) * token_bytes,
-               (size_t)token_bytes) != 0)
-    {
-        verify->failures++;
-        verify_note(verify,
-                    "step %" PRId64 ", layer %d, request %" PRId64
-                    ": the cache row of position %" PRId64
-                    " is not the reference's bytes",
-                    step, layer, seat->request, position);
-    }
-    for (int32_t c = 0; c < count; c++)
-    {
-        synth_row(seed, requests, seat->request, scratch->chosen[c], layer, scratch->row,
-                  qk);
-        pack_row(scratch->row, scratch->packed, scratch->keys + c * qk);
-    }
-    synth_query(seed, seat->request, position, layer, scratch->query,
-                geometry->heads * qk);
-
-    const uint16_t *out =
-        (const uint16_t *)(got + sizes->out_offset + t * sizes->out_bytes);
-    const float *lse = (const float *)(got + sizes->lse_offset + t * sizes->lse_bytes);
+    int32_t v_elems = geometry->v_elems;
     double difference = 0;
     double norm = 0;
     double lse_error = 0;
+    for (int32_t c = 0; c < count; c++)
+    {
+        synth_row(key_of(verify, at, scratch->chosen[c]), at->layer, SYNTH_ROW,
+                  scratch->row, QUANT_KEY);
+        quant_latent(scratch->row, geometry->latent_scale, scratch->packed,
+                     scratch->keys + c * QUANT_KEY);
+    }
+    synth_row(key_of(verify, at, at->position), at->layer, SYNTH_QUERY, scratch->query,
+              (int64_t)geometry->heads * QUANT_KEY);
     for (int32_t h = 0; h < geometry->heads; h++)
     {
-        double want =
-            soften(scratch, scratch->query + h * qk, count, qk, geometry->scale);
+        double want = soften(scratch, scratch->query + (int64_t)h * QUANT_KEY, count,
+                             geometry->scale);
         lse_error = fmax(lse_error, isnan(lse[h]) ? INFINITY : fabs(want - lse[h]));
-        for (int32_t v = 0; v < geometry->v_elems; v++)
+        memset(scratch->value, 0, (size_t)v_elems * sizeof(double));
+        for (int32_t c = 0; c < count; c++)
         {
-            double sum = 0;
-            for (int32_t c = 0; c < count; c++)
+            for (int32_t v = 0; v < v_elems; v++)
             {
-                sum += scratch->weight[c] * scratch->keys[c * qk + v];
+                scratch->value[v] +=
+                    scratch->weight[c] * scratch->keys[c * QUANT_KEY + v];
             }
-            double d = bf16_value(out[h * geometry->v_elems + v]) - sum;
+        }
+        for (int32_t v = 0; v < v_elems; v++)
+        {
+            double d = quant_bf16(out[(int64_t)h * v_elems + v]) - scratch->value[v];
             difference += d * d;
-            norm += sum * sum;
+            norm += scratch->value[v] * scratch->value[v];
         }
     }
     double error = sqrt(difference / norm);
     error = isnan(error) ? INFINITY : error;
-    verify->sampled_rows++;
     verify->max_rel_err = fmax(verify->max_rel_err, error);
     verify->max_lse_err = fmax(verify->max_lse_err, lse_error);
     if (error > VERIFY_ERROR_MAX || lse_error > VERIFY_LSE_MAX)
@@ -333,17 +340,55 @@ static void check_layer(struct verify *verify, const struct batch *batch, int64_
         verify_note(verify,
                     "step %" PRId64 ", layer %d, request %" PRId64
                     ": relative L2 of O %.3g (limit %.3g), LSE error %.3g (limit %.3g)",
-                    step, layer, seat->request, error, VERIFY_ERROR_MAX, lse_error,
+                    at->step, at->layer, at->request, error, VERIFY_ERROR_MAX, lse_error,
                     VERIFY_LSE_MAX);
     }
 }
 
+static void check_row(struct verify *verify, const struct sample *at)
+{
+    const struct engine *engine = verify->engine;
+    const struct engine_sizes *sizes = &engine->sizes;
+    const struct rfn_geometry *geometry = engine->desc.geometry;
+    const uint8_t *got = engine->got[0] + at->layer * sizes->layer_bytes;
+    int32_t count = at->context < geometry->topk ? (int32_t)at->context : geometry->topk;
+    verify->sampled_rows++;
+    check_written(verify, at);
+    if (!read_choice(verify, at, (const int32_t *)(got + at->row * sizes->chosen_bytes),
+                     count))
+    {
+        return;
+    }
+    if (at->context > geometry->topk)
+    {
+        score_all(verify, at, engine_index_layer(geometry, at->layer));
+        check_choice(verify, at, count);
+    }
+    check_attention(
+        verify, at, count,
+        (const uint16_t *)(got + sizes->out_offset + at->row * sizes->out_bytes),
+        (const float *)(got + sizes->lse_offset + at->row * sizes->lse_bytes));
+}
+
 void verify_reference(struct verify *verify, const struct batch *batch, int64_t step)
 {
-    for (int32_t l = 0; l < verify->engine->desc.geometry->layers; l++)
+    const struct engine *engine = verify->engine;
+    for (int32_t l = 0; l < engine->desc.geometry->layers; l++)
     {
-        uint64_t pick =
-            synth_pick(verify->engine->desc.seed, (uint64_t)step, (uint64_t)l);
-        check_layer(verify, batch, step, l, (int32_t)(pick % (uint64_t)batch->lives));
+        uint64_t pick = synth_pick(engine->desc.seed, (uint64_t)step, (uint64_t)l);
+        int32_t seat = (int32_t)(pick % (uint64_t)batch->lives);
+        int32_t j =
+            (int32_t)(pick / (uint64_t)batch->lives % (uint64_t)batch->q_lens[seat]);
+        struct sample at = {
+            .batch = batch,
+            .step = step,
+            .layer = l,
+            .row = seat * engine->desc.next_n + j,
+            .seat = seat,
+            .request = batch->seat[seat].request,
+        };
+        at.position = engine_position(engine, batch, at.row);
+        at.context = at.position + 1;
+        check_row(verify, &at);
     }
 }

@@ -3,12 +3,11 @@
 #define TOOLS_REPORT_H
 
 #include "tools/engine.h"
-#include <stdio.h>
+#include <jansson.h>
 
 struct report
 {
     const char *device;
-    const char *device_name;
     const char *geometry;
     int32_t layers;
     int64_t requests;
@@ -18,11 +17,14 @@ struct report
     int64_t steps;
     int64_t tokens;
     int64_t prompt_tokens;
-    int64_t eager_steps; /* that no graph could take */
+    int64_t shared_tokens; /* of them, that others had packed */
+    int64_t eager_steps;   /* that no graph could take */
+    int32_t graphs;
     int32_t findings;
     int bit_equal; /* 1, 0; -1: not verified */
     int64_t verified_steps;
     int64_t sampled_rows;
+    int64_t near_ties;
     double max_rel_err;
     double max_lse_err;
     int64_t pages;
@@ -33,27 +35,13 @@ struct report
     double first_replay_s; /* since the program started; 0: there was none */
     double update_s;       /* sums over the steps */
     double replay_s;
-    double step_s; /* without prompts and verification */
+    double prepare_s;
+    double step_s; /* without prompts, captures and verification */
     double verify_s;
 };
 
-/* A JSON file under a temporary name until it is complete. */
-struct report_file
-{
-    FILE *file;
-    const char *path;
-    char *temporary; /* NULL: written in place (a pipe, a device) */
-};
-
-/* Opens it; TOOL_ENVIRONMENT after an error line that names the path. */
-int report_file_open(const char *path, struct report_file *ret_file);
-
-/* Writes the report and gives the file its name. */
-int report_file_write(struct report_file *file, const struct report *report,
-                      const struct engine *engine);
-
-/* Removes what report_file_write did not finish. */
-void report_file_drop(struct report_file *file);
+/* NULL without memory. */
+json_t *report_json(const struct report *report, const struct engine *engine);
 
 void report_print(const struct report *report, const struct engine *engine);
 

@@ -3,8 +3,11 @@
 #define TOOLS_RUN_H
 
 #include "tools/inject.h"
+#include "tools/output.h"
 #include "tools/report.h"
 #include "tools/verify.h"
+
+#define RUN_BUCKETS_MAX 256
 
 struct options
 {
@@ -13,9 +16,15 @@ struct options
     const char *trace;
     const char *json;
     const char *inject;
+    const char *arrivals;
+    const char *bucket_list;
+    int64_t layers; /* 0: 2, or the geometry's */
     int64_t requests;
     int64_t steps;
     int64_t batch;
+    int64_t next_n;
+    int64_t pool_pages;    /* 0: as many as the run can use, under 2 GiB */
+    int64_t context_limit; /* 0: the geometry's */
     int64_t verify;
     uint64_t seed;
 };
@@ -23,13 +32,17 @@ struct options
 struct run
 {
     struct options options;
-    const struct geometry *geometry;
+    struct rfn_geometry geometry; /* with as many layers as were asked for */
+    enum rfn_device_kind kind;
+    int32_t context_tokens;
+    int32_t bucket[RUN_BUCKETS_MAX];
+    int32_t buckets; /* 0: the default list */
     const struct inject *inject;
     struct trace trace;
     struct batch_desc batch_desc;
     int64_t planned_steps;
     int64_t verify_steps; /* as asked for, at most planned_steps */
-    struct report_file file;
+    struct output output;
     struct rfn_device *device;
     struct rfn_check *check;
     int32_t printed; /* findings */
@@ -38,18 +51,22 @@ struct run
     struct verify verify;
     struct report report;
     int terminal; /* stderr is one */
-    int stopped;  /* a step had no graph */
+    int launched; /* a mistake was planted behind a launch */
     int faulted;  /* a kernel met a bad index */
 };
 
-/* Opens the device that the options name. This and the next three return an exit status,
- * after an error line unless it is TOOL_OK. */
+/* What runs before any device is opened: options, names, trace, pages. These two, the ones
+ * below and run_close return an exit status, after an error line unless it is TOOL_OK. */
+int run_read_options(struct run *run);
+int run_plan(struct run *run);
+
+/* Opens the device that the options name. */
 int run_open(struct run *run);
 
-/* Attaches the checker, allocates everything, captures all buckets. */
+/* Attaches the checker, allocates everything but graphs. */
 int run_prepare(struct run *run);
 
-/* The steps: admission, one replay each, verification. */
+/* The steps: admission, one replay each, verification. Findings are printed as they come. */
 int run_steps(struct run *run);
 
 /* Prints the table, writes the JSON file. */
@@ -57,5 +74,10 @@ int run_finish(struct run *run);
 
 /* Gives everything back, however far the run came. */
 int run_close(struct run *run);
+
+/* What the parts of a run share: an error line from the library's, and findings that were
+ * not printed yet. */
+int run_failed(const char *what);
+void run_print_findings(struct run *run);
 
 #endif

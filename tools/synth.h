@@ -1,16 +1,27 @@
 /*
- * Synthetic content, regenerable from a seed: a splitmix-style integer hash.
+ * Synthetic content, regenerable: what the op synth_fill writes is a function of a row's key
+ * and of a salt. Keys say whose row it is, salts which layer and what.
  *
- * A cache row of the prompt depends on (hash id, offset in the block, layer), so that equal
- * prefix blocks hold equal rows; a generated row, the queries and the scores of a step
- * depend on (request, position, layer). bf16 values have magnitudes of 2^-10 .. 2, with a
- * size of its own for every 128 values, so that quantisation scales differ. Scores are
- * multiples of 1/4096 out of 65,536, so that ties happen.
+ *     prompt token       key of (seed, hash id, offset in the block)
+ *     generated token    key of (seed, request, position); the same for its queries
+ *     salt               layer * SYNTH_KINDS + kind
+ *
+ * Requests that share a prompt block hold equal rows, so they may share its pages.
  */
 #ifndef TOOLS_SYNTH_H
 #define TOOLS_SYNTH_H
 
 #include "tools/trace.h"
+
+enum synth_kind
+{
+    SYNTH_ROW = 0, /* latent and rope part of a cache row */
+    SYNTH_INDEX_KEY,
+    SYNTH_QUERY,
+    SYNTH_INDEX_QUERY,
+    SYNTH_INDEX_WEIGHT,
+    SYNTH_KINDS
+};
 
 /* splitmix64's output function. */
 uint64_t synth_mix(uint64_t x);
@@ -18,17 +29,18 @@ uint64_t synth_mix(uint64_t x);
 /* A hash of three numbers, for choices. */
 uint64_t synth_pick(uint64_t seed, uint64_t a, uint64_t b);
 
-/* Cache row of a request's token: `elems` bf16 values, latent first, then rope. `elems` is
- * a multiple of 4. */
-void synth_row(uint64_t seed, const struct trace_request *requests, int64_t request,
-               int64_t position, int64_t layer, uint16_t *ret_row, int64_t elems);
+/* Key of a request's token. */
+int64_t synth_token(uint64_t seed, const struct trace_request *requests, int64_t request,
+                    int64_t position);
 
-/* Queries of a request's token: heads * width bf16 values, a multiple of 4. */
-void synth_query(uint64_t seed, int64_t request, int64_t position, int64_t layer,
-                 uint16_t *ret_query, int64_t elems);
+int64_t synth_salt(int32_t layer, enum synth_kind kind);
 
-/* Scores of a request's token against columns 0 .. columns-1. */
-void synth_scores(uint64_t seed, int64_t request, int64_t position, int64_t layer,
-                  float *ret_scores, int64_t columns);
+/* Values of a kind lie in [-amplitude, amplitude). */
+float synth_amplitude(enum synth_kind kind);
+
+/* What synth_fill writes into a bf16 row, written a second time: 16 bits of splitmix64 a
+ * column, scaled, rounded to nearest even. */
+void synth_row(int64_t key, int32_t layer, enum synth_kind kind, uint16_t *ret_row,
+               int64_t elems);
 
 #endif

@@ -280,67 +280,6 @@ enum trace_status trace_read_file(const char *path, int64_t max, struct trace *r
     return TRACE_OK;
 }
 
-/* Short prompts, some with a common first block, and outputs that end at different steps, so
- * that a default run passes through several buckets. */
-static const struct
-{
-    int32_t timestamp_ms;
-    int32_t input_tokens;
-    int32_t output_tokens;
-    int32_t first_id; /* later blocks get ids of their own */
-} builtin[] = {
-    { 0, 700, 40, 0 },   { 0, 63, 9, 1 },     { 0, 64, 30, 2 },   { 0, 65, 17, 3 },
-    { 10, 1023, 5, 0 },  { 20, 1500, 48, 4 }, { 20, 1, 12, 5 },   { 30, 512, 21, 6 },
-    { 40, 513, 64, 6 },  { 40, 255, 1, 7 },   { 50, 300, 26, 8 }, { 60, 2048, 35, 0 },
-    { 70, 90, 7, 9 },    { 70, 400, 14, 10 }, { 80, 127, 3, 11 }, { 90, 620, 11, 12 },
-    { 95, 128, 19, 13 }, { 99, 31, 2, 14 },
-};
-#define BUILTIN ((int64_t)(sizeof(builtin) / sizeof(builtin[0])))
-
-enum trace_status trace_read_builtin(int64_t max, struct trace *ret_trace,
-                                     char error[TRACE_ERROR_BYTES])
-{
-    struct place place = { .name = "built-in list", .line = 0, .error = error };
-    struct trace trace = { 0 };
-    enum trace_status status = TRACE_OK;
-    *ret_trace = trace;
-    error[0] = '\0';
-    for (int64_t i = 0; status == TRACE_OK && i < BUILTIN && i < max; i++)
-    {
-        struct trace_request request = {
-            .timestamp_ms = builtin[i].timestamp_ms,
-            .input_tokens = builtin[i].input_tokens,
-            .output_tokens = builtin[i].output_tokens,
-        };
-        place.line = i + 1;
-        request.blocks =
-            (request.input_tokens + TRACE_BLOCK_TOKENS - 1) / TRACE_BLOCK_TOKENS;
-        request.hash_ids = malloc((size_t)request.blocks * sizeof(request.hash_ids[0]));
-        if (request.hash_ids == NULL)
-        {
-            status = fail(&place, TRACE_NOMEM, "no memory for %lld hash ids",
-                          (long long)request.blocks);
-            break;
-        }
-        for (int64_t j = 0; j < request.blocks; j++)
-        {
-            request.hash_ids[j] = j == 0 ? builtin[i].first_id : 100 * (i + 1) + j;
-        }
-        status = append(&place, &trace, &request);
-        if (status != TRACE_OK)
-        {
-            free(request.hash_ids);
-        }
-    }
-    if (status != TRACE_OK)
-    {
-        trace_free(&trace);
-        return status;
-    }
-    *ret_trace = trace;
-    return TRACE_OK;
-}
-
 void trace_clip(struct trace *trace, int64_t context_tokens)
 {
     for (int64_t i = 0; i < trace->requests; i++)

@@ -1,5 +1,5 @@
 /*
- * Request traces: JSON lines as the Mooncake paper published them, or a built-in list.
+ * Request traces: JSON lines as the Mooncake paper published them.
  *
  * A line is one object with `timestamp` (ms, from 0), `input_length` and `output_length`
  * (tokens, from 1) and `hash_ids` (one id per 512-token block of the prompt). Other keys
@@ -49,10 +49,6 @@ enum trace_status trace_read_file(const char *path, int64_t max, struct trace *r
 enum trace_status trace_read_memory(const char *name, const void *text, size_t bytes,
                                     int64_t max, struct trace *ret_trace,
                                     char error[TRACE_ERROR_BYTES]);
-
-/* The built-in short list, up to `max` of it. */
-enum trace_status trace_read_builtin(int64_t max, struct trace *ret_trace,
-                                     char error[TRACE_ERROR_BYTES]);
 
 /* Shortens prompts, and outputs where they alone are too long, so that
  * input + output <= context. */

@@ -73,8 +73,8 @@ static void check_padding(struct verify *verify, const struct place *place,
 static void compare_output(struct verify *verify, const struct place *place,
                            int64_t offset, int64_t live, uint8_t poison)
 {
-    const uint8_t *replay = verify->engine->got_replay + offset;
-    const uint8_t *eager = verify->engine->got_eager + offset;
+    const uint8_t *replay = verify->engine->got[0] + offset;
+    const uint8_t *eager = verify->engine->got[1] + offset;
     for (int64_t t = 0; t < live; t++)
     {
         compare_row(verify, place, t, replay + t * place->row_bytes,
@@ -83,26 +83,29 @@ static void compare_output(struct verify *verify, const struct place *place,
     check_padding(verify, place, replay, live, poison);
 }
 
-/* The slot that padded rows name keeps its bytes, unless a live row owns it. */
+/* Page 0, where padding that is not inert would write, keeps its bytes unless a live row
+ * owns it. */
 static void compare_padding(struct verify *verify, const struct batch *batch,
-                            const struct place *cache)
+                            const struct place *cache, int64_t live)
 {
+    const struct engine *engine = verify->engine;
     int64_t at = cache->layer * cache->row_bytes;
-    for (int32_t t = 0; t < batch->lives; t++)
+    for (int32_t t = 0; t < live; t++)
     {
-        const struct batch_seat *seat = &batch->seat[batch->live[t]];
-        if (batch_slot(batch, seat, seat->context_tokens - 1) == ENGINE_PADDING_SLOT)
+        int64_t position = engine_position(engine, batch, t);
+        if (position >= 0 && batch_slot(batch, t / engine->desc.next_n, position) <
+                                 engine->desc.geometry->page_tokens)
         {
             return;
         }
     }
-    if (memcmp(verify->engine->padding[0] + at, verify->engine->padding[1] + at,
+    if (memcmp(engine->padding[0] + at, engine->padding[1] + at,
                (size_t)cache->row_bytes) != 0)
     {
         verify->mismatches++;
         verify_note(verify,
-                    "step %" PRId64 ", layer %d: a padded row was written to slot %d",
-                    cache->step, cache->layer, ENGINE_PADDING_SLOT);
+                    "step %" PRId64 ", layer %d: a padded row was written to page 0",
+                    cache->step, cache->layer);
     }
 }
 
@@ -110,28 +113,29 @@ void verify_bits(struct verify *verify, const struct batch *batch, int64_t step)
 {
     const struct engine *engine = verify->engine;
     const struct engine_sizes *sizes = &engine->sizes;
-    const struct geometry *geometry = engine->desc.geometry;
-    int64_t token_bytes = rfn_format_query(geometry->format)->token_bytes;
-    int64_t live = batch->lives;
-    for (int32_t l = 0; l < geometry->layers; l++)
+    int64_t live = (int64_t)batch->lives * engine->desc.next_n;
+    for (int32_t l = 0; l < engine->desc.geometry->layers; l++)
     {
         int64_t base = l * sizes->layer_bytes;
-        struct place slots = { "top-k slots", step, l, sizes->slots_bytes, 4 };
+        struct place chosen = { "top-k slots", step, l, sizes->chosen_bytes, 4 };
         struct place out = { "O", step, l, sizes->out_bytes, 2 };
         struct place lse = { "LSE", step, l, sizes->lse_bytes, 4 };
-        struct place cache = { "cache row", step, l, token_bytes, 1 };
-        compare_output(verify, &slots, base, live, ENGINE_POISON_SLOTS);
+        struct place cache = { "cache page", step, l, sizes->pages, 1 };
+        compare_output(verify, &chosen, base, live, ENGINE_POISON_CHOSEN);
         compare_output(verify, &out, base + sizes->out_offset, live,
                        ENGINE_POISON_VALUES);
         compare_output(verify, &lse, base + sizes->lse_offset, live,
                        ENGINE_POISON_VALUES);
-        for (int64_t t = 0; t < live; t++)
+        for (int32_t t = 0; t < live; t++)
         {
-            int64_t at = (l * live + t) * token_bytes;
-            compare_row(verify, &cache, t, engine->written[0] + at,
-                        engine->written[1] + at);
+            int64_t at = ((int64_t)l * engine->rows + t) * sizes->pages;
+            if (engine_position(engine, batch, t) >= 0)
+            {
+                compare_row(verify, &cache, t, engine->written[0] + at,
+                            engine->written[1] + at);
+            }
         }
-        compare_padding(verify, batch, &cache);
+        compare_padding(verify, batch, &cache, live);
     }
     verify->steps++;
 }

@@ -16,28 +16,104 @@ extern "C" {
 
 struct rfn_check;
 
-/* X(id, name, severity, what is wrong, how to fix it). Ids are stable. */
+/* X(id, name, severity, confidence, what is wrong, how to fix it). Ids are stable. Which rule
+ * speaks where several could: graph/rules.h. */
 /* clang-format off */
 #define RFN_RULE_LIST(X)                                                                 \
-    X(CAP001, host-sync, ERROR,                                                          \
+    X(CAP001, host-sync, ERROR, PROVED,                                                  \
       "the host waits for the device inside a capture",                                  \
       "move the wait before the capture, or keep the decision on the device")            \
-    X(CAP002, sync-copy, ERROR,                                                          \
+    X(CAP002, sync-copy, ERROR, PROVED,                                                  \
       "a synchronous copy or set inside a capture runs now and is not in the graph",     \
-      "use the asynchronous form on the capturing stream from pinned memory, or plan "   \
-      "outside the capture")                                                             \
-    X(CAP003, pageable-copy, ERROR,                                                      \
-      "an asynchronous copy of pageable memory was captured: every replay uses that "    \
-      "host address again",                                                              \
-      "copy through pinned memory that lives as long as the graph, before the launch")   \
-    X(CAP004, stray-stream, ERROR,                                                       \
+      "use the asynchronous form on the capturing stream from pinned memory, or "        \
+      "plan outside the capture")                                                        \
+    X(CAP003, pageable-copy, ERROR, PROVED,                                              \
+      "an asynchronous copy from pageable memory was captured: every replay reads "      \
+      "that host address again",                                                         \
+      "copy through pinned memory that lives as long as the graph, before the "          \
+      "launch")                                                                          \
+    X(CAP004, stray-stream, ERROR, PROVED,                                               \
       "work on a stream that is not part of the capture runs now, never at replay",      \
-      "pass the capturing stream, or fork the other one with an event and join it")
+      "pass the capturing stream, or fork the other one with an event and join it")      \
+    X(CAP009, alloc-in-capture, ERROR, PROVED,                                           \
+      "memory is allocated or freed inside a capture, which no replay repeats",          \
+      "allocate everything before the capture and free it after the last replay")        \
+    X(CAP010, other-thread, ERROR, PROVED,                                               \
+      "a thread without a capture made a call that another thread's capture "            \
+      "forbids, and took that capture with it",                                          \
+      "capture in thread-local mode, or switch that thread to relaxed mode around "      \
+      "the call")                                                                        \
+    X(CAP011, captured-event, ERROR, PROVED,                                             \
+      "the host asks about an event that was recorded in a capture and never "           \
+      "happens",                                                                         \
+      "use an event that is recorded outside, or record it with RFN_EVENT_EXTERNAL "     \
+      "so that each replay does")                                                        \
+    X(CAP012, legacy-stream, ERROR, PROVED,                                              \
+      "the legacy stream is used inside a capture, which it can never be part of",       \
+      "pass the capturing stream, in libraries too; the legacy stream is what they "     \
+      "use unless told")                                                                 \
+    X(CAP013, blocking-capture, WARNING, PROVED,                                         \
+      "a stream that orders with the legacy stream is captured, so any use of the "      \
+      "legacy stream destroys the capture",                                              \
+      "capture on a stream that was created non-blocking")                               \
+    X(CAP014, unjoined-fork, ERROR, PROVED,                                              \
+      "a stream was drawn into a capture and its work does not lead back to the "        \
+      "origin stream",                                                                   \
+      "record an event on the forked stream behind its last work and let the "           \
+      "origin wait for it before the end")                                               \
+    X(CAP015, isolation, ERROR, PROVED,                                                  \
+      "a captured stream waits for an event that was recorded outside its capture",      \
+      "wait before the capture begins, or wait with RFN_EVENT_EXTERNAL")                 \
+    X(CAP016, merge, ERROR, PROVED,                                                      \
+      "a captured stream waits for an event of another capture, which loses both",       \
+      "capture both streams into one graph from one origin, or order the two "           \
+      "graphs when they are launched")                                                   \
+    X(CAP017, early-host-read, ERROR, PROVED,                                            \
+      "the host touches the target of an asynchronous copy that it has not waited "      \
+      "for",                                                                             \
+      "wait for the stream, or for an event behind the copy, before using what was "     \
+      "copied")                                                                          \
+    X(CAP018, staging-overwritten, ERROR, PROVED,                                        \
+      "the host overwrites the pinned source of an asynchronous copy that it has "       \
+      "not waited for",                                                                  \
+      "use a ring of slots, and wait for an event behind a slot's last copy before "     \
+      "writing it again")                                                                \
+    X(CAP023, host-local-source, ERROR, PROVED,                                          \
+      "a captured copy reads the stack of the thread that captured it, at every "        \
+      "replay",                                                                          \
+      "put the values into pinned memory that lives as long as the graph, or pass "      \
+      "them as arguments")                                                               \
+    X(CAP024, copy-to-pageable, ERROR, PROVED,                                           \
+      "an asynchronous copy to pageable memory was captured: every replay writes "       \
+      "that host address again",                                                         \
+      "copy to pinned memory that lives as long as the graph, and read it behind a "     \
+      "wait")                                                                            \
+    X(CAP032, left-open, ERROR, PROVED,                                                  \
+      "a capture was still open when what it belongs to went away",                      \
+      "end every capture on every path, errors included")                                \
+    X(CAP033, wrong-thread, ERROR, PROVED,                                               \
+      "a capture was ended by a thread that did not begin it",                           \
+      "end it in the thread that began it, or begin it in relaxed mode")                 \
+    X(CAP034, first-offender, ERROR, PROVED,                                             \
+      "a capture was lost to a call that no other rule speaks of",                       \
+      "move that call out of the capture")                                               \
+    X(CAP045, empty-graph, WARNING, HEURISTIC,                                           \
+      "a graph without a kernel came out of a capture",                                  \
+      "look whether the work went to another stream, or do not capture where there "     \
+      "is none")                                                                         \
+    X(CAP056, whole-cache-copy, ERROR, PROVED,                                           \
+      "a captured copy moves a whole cache at every replay",                             \
+      "hand the pool over as a view with other strides; a swap of an axis of "           \
+      "extent 1 needs no copy")                                                          \
+    X(CAP057, host-scalar, ERROR, HEURISTIC,                                             \
+      "a scalar goes to the device as a tensor in host memory",                          \
+      "make it a field of the argument struct, or keep it in device memory from "        \
+      "before the capture")
 /* clang-format on */
 
 enum rfn_rule
 {
-#define RFN_RULE_ENUM(id, name, severity, why, fix) RFN_##id,
+#define RFN_RULE_ENUM(id, name, severity, confidence, why, fix) RFN_##id,
     RFN_RULE_LIST(RFN_RULE_ENUM)
 #undef RFN_RULE_ENUM
     RFN_RULES
@@ -64,8 +140,9 @@ struct rfn_finding
     enum rfn_confidence confidence;
     const char *file; /* call site */
     int32_t line;
+    const char *region;  /* of the call: "decode > forward 3", "" outside of regions */
     const char *api;     /* "copy_sync" */
-    uint64_t capture_id; /* the capture that was open */
+    uint64_t capture_id; /* the capture that was open, 0: none */
     uint64_t stream;     /* serial number of the call's stream, 0: it had none */
     uint64_t thread;
     enum rfn_capture_status status_after; /* of that capture */
@@ -103,9 +180,31 @@ struct rfn_rule_info
     const char *id;   /* "CAP001" */
     const char *name; /* "host-sync" */
     enum rfn_severity severity;
+    enum rfn_confidence confidence;
     const char *why;
     const char *fix;
 };
+
+/**
+ * Begins a region of the calling thread: a name that findings carry, inside of the regions
+ * that are open. The name is copied; a long one is cut, and past 16 regions the text says how
+ * many deeper ones there are. Each begin that gave RFN_OK has an end.
+ *
+ * Capture   Safe. Touches no device.
+ * Threads   Any; the regions are the calling thread's own.
+ * Errors    RFN_INVALID: name is NULL; no region was begun.
+ */
+RFN_API enum rfn_status rfn_region_begin(const char *name);
+
+/**
+ * Ends the innermost region. A capture that the thread began in it and has not ended is a
+ * finding (CAP032).
+ *
+ * Capture   Safe.
+ * Threads   Any; not beside the closing of a device on which the region began a capture.
+ * Errors    RFN_INVALID: the thread has no region open.
+ */
+RFN_API enum rfn_status rfn_region_end(void);
 
 /**
  * Describes a rule; NULL for a value that is none.
@@ -128,9 +227,10 @@ RFN_API enum rfn_status rfn_check_create(struct rfn_device *device,
 /**
  * Takes the checker off its device and frees it; sets *check to NULL.
  *
- * Capture   Outside captures.
+ * Capture   Outside captures: while one is open the checker stays, with a finding (CAP032).
  * Threads   No device call may be under way.
- * Errors    RFN_INVALID: `check` itself is NULL; *check may be.
+ * Errors    RFN_INVALID: `check` itself is NULL; *check may be. RFN_BUSY: a capture is open,
+ *           naming it.
  */
 RFN_API enum rfn_status rfn_check_destroy(struct rfn_check **check);
 
@@ -183,6 +283,7 @@ RFN_API enum rfn_status rfn_check_ledger(struct rfn_check *check, uint64_t captu
                                          int32_t max);
 
 #ifndef RFN_NO_SITES
+#define rfn_region_end() RFN_SITED(rfn_region_end())
 #define rfn_check_create(...) RFN_SITED(rfn_check_create(__VA_ARGS__))
 #define rfn_check_destroy(...) RFN_SITED(rfn_check_destroy(__VA_ARGS__))
 #endif

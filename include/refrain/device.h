@@ -59,8 +59,9 @@ struct rfn_device_desc
     /* Host device: users hold unreadable addresses of device memory, freed ranges are
      * poisoned and never handed out again. Both: kernels report bad indices. */
     int32_t check;
-    /* Host device, with check: installs a SIGSEGV handler (chained) that lets an early
-     * access to pinned memory under copy through and records it. */
+    /* Host device, with check: installs a SIGSEGV handler (chained) that lets an access to
+     * pinned memory under copy through and records it, under every schedule: a copy is under
+     * way until the host has waited for it. */
     int32_t fault_handler;
     enum rfn_host_sched sched;
     uint64_t sched_seed;

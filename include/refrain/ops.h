@@ -6,7 +6,7 @@
  * a row inert, and a length <= 0 makes it empty: it is written as an empty row (all -1;
  * O = 0). Lengths and indices are read on the device when the op
  * runs; shapes, strides, scales and addresses are baked by a capture. Base pointers and
- * rows of bf16 views and pools are 16-byte aligned; i32, i64 and f32 views need the
+ * rows of bf16 and e4m3 views and pools are 16-byte aligned; i32, i64 and f32 views need the
  * alignment of their element. Strides are not negative and rows do not overlap; the stride
  * of a dimension of one element is not looked at. Every struct may be zeroed
  * first; zero is the default of every field.
@@ -76,9 +76,85 @@ struct rfn_sparse_mla_args
     int32_t empty_lse_positive; /* 1: an empty row has LSE = +inf; 0: -inf */
 };
 
+struct rfn_index_pack_args
+{
+    struct rfn_tensor k;     /* [T, D] bf16, rotated; D = 128 */
+    struct rfn_tensor slots; /* [T] i64 */
+    struct rfn_tensor live;  /* [1] i32, optional */
+    struct rfn_pool pool;    /* index pool */
+    enum rfn_scale scale;    /* ue8m0: a power of two, stored as f32 all the same */
+    enum rfn_floor floor_on; /* RFN_FLOOR_DEFAULT: 1e-4 on amax, whatever the scale */
+    float floor;             /* as in rfn_kv_pack_args */
+};
+
+struct rfn_index_query_pack_args
+{
+    struct rfn_tensor q;    /* [T, H, D] bf16, rotated; D = 128 */
+    struct rfn_tensor w;    /* [T, H] bf16 or f32 */
+    struct rfn_tensor live; /* [1] i32, optional */
+    struct rfn_tensor q8;   /* [T, H, D] e4m3 out */
+    struct rfn_tensor w8;   /* [T, H] f32 out: the folded weight */
+    enum rfn_scale scale;   /* of q */
+};
+
+struct rfn_index_logits_args
+{
+    struct rfn_tensor q8;      /* [T, H, D] e4m3 */
+    struct rfn_tensor w8;      /* [T, H] f32 */
+    struct rfn_pool pool;      /* index pool */
+    struct rfn_tensor table;   /* [R, W] i32 */
+    struct rfn_tensor request; /* [T] i32 */
+    struct rfn_tensor lens;    /* [T] i32 */
+    struct rfn_tensor live;    /* [1] i32, optional */
+    struct rfn_tensor logits;  /* [T, S] f32 out */
+};
+
+struct rfn_mla_combine_args
+{
+    struct rfn_tensor out_part; /* [N, T, H, V] f32 or bf16 */
+    struct rfn_tensor lse_part; /* [N, T, H] f32, natural log; empty ones as below */
+    struct rfn_tensor live;     /* [1] i32, optional */
+    struct rfn_tensor sink;     /* [H] f32, optional */
+    struct rfn_tensor out;      /* [T, H, V] bf16 */
+    struct rfn_tensor lse;      /* [T, H] f32, optional */
+    int32_t empty_lse_positive; /* of lse, and +inf in lse_part is empty too */
+};
+
+struct rfn_step_update_args
+{
+    struct rfn_tensor lens;     /* [R] i32, in/out: context with this step's tokens */
+    struct rfn_tensor q_lens;   /* [R] i32 */
+    struct rfn_tensor table;    /* [R, W] i32 */
+    struct rfn_tensor requests; /* [1] i32: live ones */
+    struct rfn_tensor request;  /* [T] i32 out; T = R * next_n */
+    struct rfn_tensor context;  /* [T] i32 out */
+    struct rfn_tensor slots;    /* [T] i64 out */
+    struct rfn_tensor live;     /* [1] i32 out: live rows */
+    struct rfn_tensor
+        advance;    /* [1] i32, optional: not 0: lens += q_lens behind the step */
+    int32_t next_n; /* 1 .. 8 */
+    int32_t page_tokens;
+    int64_t pages; /* B: a page outside [0, B) gives slot -1 */
+};
+
+struct rfn_synth_fill_args
+{
+    struct rfn_tensor out;  /* [T, D] bf16 or f32 */
+    struct rfn_tensor keys; /* [T] i64: what the row is a function of */
+    struct rfn_tensor live; /* [1] i32, optional */
+    int64_t salt;
+    float amplitude; /* f32 values lie in [-amplitude, amplitude); >= 2^15 * FLT_MIN */
+};
+
 extern RFN_API const struct rfn_op rfn_op_kv_pack;
 extern RFN_API const struct rfn_op rfn_op_index_topk;
 extern RFN_API const struct rfn_op rfn_op_sparse_mla;
+extern RFN_API const struct rfn_op rfn_op_index_pack;
+extern RFN_API const struct rfn_op rfn_op_index_query_pack;
+extern RFN_API const struct rfn_op rfn_op_index_logits;
+extern RFN_API const struct rfn_op rfn_op_mla_combine;
+extern RFN_API const struct rfn_op rfn_op_step_update;
+extern RFN_API const struct rfn_op rfn_op_synth_fill;
 
 /**
  * Quantises latent rows and writes them with their rope parts into a paged pool.
@@ -165,12 +241,194 @@ RFN_API enum rfn_status rfn_index_topk(struct rfn_stream *stream,
 RFN_API enum rfn_status rfn_sparse_mla(struct rfn_stream *stream,
                                        const struct rfn_sparse_mla_args *args);
 
+/**
+ * Quantises indexer keys and writes them into a planar index pool.
+ *
+ *     scale = max(amax, floor) / 448 over the row,  k8 = e4m3(k / scale)
+ *
+ * The scale is stored as f32, a power of two with ue8m0. NaN, infinities, zeros and rows
+ * with one slot are dealt with as in rfn_kv_pack: scale 0x7fc00000 and bytes 0x7f for a NaN,
+ * an infinite scale for an infinity.
+ *
+ * Shapes    T query tokens, D = 128
+ *   in      k      [T, D]  bf16  row stride honoured
+ *   in      slots  [T]     i64   < 0: the row is not written
+ *   in      live   [1]     i32   optional
+ *   in/out  pool   index_fp8_132
+ * Capture   Safe. The grid depends on T only.
+ * Stream    Asynchronous. No allocation, no host synchronisation.
+ * Threads   Any thread, one at a time per stream.
+ * Accuracy  Bytes as in the formula.
+ * Cost      2 * T * D + 8 * T bytes read, 132 * T written.
+ * Errors    RFN_INVALID, RFN_UNSUPPORTED. On error nothing is enqueued. A slot past the pool
+ *           is not written; check mode reports it.
+ * Source    DeepSeek-V3.2 indexer cache; vLLM and SGLang write the same planar page.
+ */
+RFN_API enum rfn_status rfn_index_pack(struct rfn_stream *stream,
+                                       const struct rfn_index_pack_args *args);
+
+/**
+ * Quantises indexer queries per token and head and folds all scales into the weights.
+ *
+ *     w8[t][h] = w[t][h] * q_scale[t][h] * (D^-0.5 * H^-0.5), products in f32 in that order
+ *
+ * The bracket is one f32: (D * H)^-0.5, rounded once. q8 and q_scale come to be as in
+ * rfn_index_pack, floor 1e-4 on amax; check mode counts a head with a NaN, its column is the
+ * head. A weight that comes out as NaN is stored as 0x7fc00000.
+ *
+ * Shapes    T query tokens, H = 4 .. 64 index heads, D = 128
+ *   in      q     [T, H, D]  bf16          strides honoured
+ *   in      w     [T, H]     bf16 or f32   element-aligned, row stride honoured
+ *   in      live  [1]        i32           optional
+ *   out     q8    [T, H, D]  e4m3          strides honoured
+ *   out     w8    [T, H]     f32           row stride honoured
+ * Capture   Safe. The grid depends on T and H only.
+ * Stream    Asynchronous. No allocation, no host synchronisation.
+ * Threads   Any thread, one at a time per stream.
+ * Accuracy  Bytes as in the formula.
+ * Cost      T * H * (2 * D + 4) bytes read, T * H * (D + 4) written.
+ * Errors    RFN_INVALID, RFN_UNSUPPORTED. On error nothing is enqueued.
+ * Source    DeepSeek-V3.2 report, indexer equation.
+ */
+RFN_API enum rfn_status rfn_index_query_pack(
+    struct rfn_stream *stream, const struct rfn_index_query_pack_args *args);
+
+/**
+ * Scores every cached token against each query token: the DSA lightning indexer.
+ *
+ *     logits[t][s] = scale[s] * sum_h w8[t][h] * relu(dot(q8[t][h], k8[s]))
+ *
+ * relu(x) is 0 for x < 0 and x otherwise, a NaN too. Keys at and past lens[t] are not read.
+ *
+ * Shapes    T query tokens, R requests, H = 4 .. 64, D = 128, W table width, S columns
+ *   in      q8       [T, H, D]      e4m3  strides honoured
+ *   in      w8       [T, H]         f32   row stride honoured
+ *   in      pool     index_fp8_132  page stride honoured
+ *   in      table    [R, W]         i32   row stride honoured
+ *   in      request  [T]            i32   rows of one request side by side share work
+ *   in      lens     [T]            i32   negative counts as 0, past S counts as S
+ *   in      live     [1]            i32   optional
+ *   out     logits   [T, S]         f32   columns >= lens[t] are not written
+ * Capture   Safe. The grid depends on shapes only.
+ * Stream    Asynchronous. No allocation, no host synchronisation.
+ * Threads   Any thread, one at a time per stream.
+ * Accuracy  Relative L2 of a row of 64 columns or more <= 1e-5 on the same quantised inputs
+ *           (host: 3e-7), a single score within 1e-5 of the sum of the magnitudes that go
+ *           into it. A score has the same bits whatever the other rows and columns hold; on
+ *           the host also whatever the instruction set and the number of threads are.
+ * Cost      132 * sum(lens) + T * H * D bytes read, 4 * sum(lens) written;
+ *           2 * H * D * sum(lens) flops.
+ * Errors    RFN_INVALID, RFN_UNSUPPORTED. On error nothing is enqueued. A token of no
+ *           request, past the table or on a page outside the pool scores -inf; check mode
+ *           reports each such row of `request` and page of `table` once.
+ * Source    DeepSeek-V3.2 report, indexer equation.
+ */
+RFN_API enum rfn_status rfn_index_logits(struct rfn_stream *stream,
+                                         const struct rfn_index_logits_args *args);
+
+/**
+ * Merges partial attention results, ours or another rank's.
+ *
+ *     lse = log sum_n e^lse_part[n],  out = sum_n e^(lse_part[n] - lse) * out_part[n]
+ *
+ * Shapes    N partials, T query tokens, H heads, V value width
+ *   in      out_part  [N, T, H, V]  f32 or bf16  strides honoured, 16-byte aligned rows
+ *   in      lse_part  [N, T, H]     f32   -inf: empty, its out_part is not read; so is +inf
+ *                                         with empty_lse_positive, else it gives NaN
+ *   in      live      [1]           i32   optional; rows at and past it are not written
+ *   in      sink      [H]           f32   optional; out *= e^lse / (e^lse + e^sink)
+ *   out     out       [T, H, V]     bf16
+ *   out     lse       [T, H]        f32   optional, without the sink
+ * Capture   Safe. The grid depends on shapes only.
+ * Stream    Asynchronous. No allocation, no host synchronisation.
+ * Threads   Any thread, one at a time per stream.
+ * Accuracy  O: relative L2 <= 4e-3 (bf16 output); LSE: 1e-5 absolute and 2 ulp. Summed in the
+ *           order of N; a row has the same bits whatever the other rows hold. A NaN in a
+ *           partial that is not empty comes out as NaN. All partials empty: O = 0 and
+ *           LSE = -inf (or +inf, a field).
+ * Cost      N * T * H * (4 * V + 4) bytes read, T * H * (2 * V + 4) written.
+ * Errors    RFN_INVALID, RFN_UNSUPPORTED. On error nothing is enqueued.
+ * Source    Flash-decoding combine; context-parallel ranks merge in the same way.
+ */
+RFN_API enum rfn_status rfn_mla_combine(struct rfn_stream *stream,
+                                        const struct rfn_mla_combine_args *args);
+
+/**
+ * Turns a step's per-request buffers into per-row ones; pure but for the lengths it advances.
+ *
+ *     row b * next_n + j: request b, context lens[b] - q_lens[b] + j + 1, slot of the token
+ *     at that context - 1; padding (j >= q_lens[b], context < 1, b >= requests): -1, 0, -1
+ *
+ * Shapes    R requests, T = R * next_n rows, W table width, P = page_tokens
+ *   in/out  lens      [R]     i32   negative counts as 0; *advance not 0: when the rows are
+ *                                   made, lens = min(lens + q_lens, W * P) of live requests
+ *   in      q_lens    [R]     i32   clamped to 0 .. next_n
+ *   in      table     [R, W]  i32   row stride honoured
+ *   in      requests  [1]     i32   clamped to 0 .. R
+ *   out     request   [T]     i32
+ *   out     context   [T]     i32
+ *   out     slots     [T]     i64   table[b][pos / P] * P + pos % P; -1 past the table and
+ *                                   on a page outside the pool
+ *   out     live      [1]     i32   requests * next_n
+ *   in      advance   [1]     i32   optional
+ * Capture   Safe. One node; the grid depends on R only.
+ * Stream    Asynchronous. No allocation, no host synchronisation.
+ * Threads   Any thread, one at a time per stream.
+ * Accuracy  Exact.
+ * Cost      8 * R + 4 * T bytes read, 16 * T written.
+ * Errors    RFN_INVALID: T is not R * next_n, next_n out of range. On error nothing is
+ *           enqueued. Check mode reports, of live requests, a length that is negative or past
+ *           the table (lens, b, 0) and each row's page outside the pool (table, b, column).
+ * Source    The step metadata of vLLM and SGLang, in one kernel.
+ */
+RFN_API enum rfn_status rfn_step_update(struct rfn_stream *stream,
+                                        const struct rfn_step_update_args *args);
+
+/**
+ * Fills rows with numbers that are a function of (key, salt, column) alone: the same bits on
+ * every device. For tests, benches and the decode program.
+ *
+ *     mix(z):  z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;  z = (z ^ z >> 27) *
+ *              0x94d049bb133111eb;  z ^ z >> 31                  in u64, modulo 2^64
+ *     G = 0x9e3779b97f4a7c15,  row = mix(keys[t] + mix(salt + G))
+ *     out[t][d] = i16(mix(row + (d / 4 + 1) * G) >> 16 * (d % 4)) * (amplitude * 2^-15)
+ *
+ * i16 takes the low 16 bits as two's complement; amplitude * 2^-15 is exact; the product is
+ * rounded to f32, and for bf16 once more, both to nearest even.
+ *
+ * Shapes    T rows, D columns
+ *   out     out   [T, D]  bf16 or f32  row stride honoured, 16-byte aligned rows
+ *   in      keys  [T]     i64
+ *   in      live  [1]     i32          optional; rows at and past it are not written
+ * Capture   Safe. The grid depends on shapes only.
+ * Stream    Asynchronous. No allocation, no host synchronisation.
+ * Threads   Any thread, one at a time per stream.
+ * Accuracy  Exact: an integer hash, one multiplication in f32, one rounding a dtype.
+ * Cost      8 * T bytes read, T * D elements written.
+ * Errors    RFN_INVALID. On error nothing is enqueued.
+ * Source    SplitMix64 (Steele, Lea, Flood).
+ */
+RFN_API enum rfn_status rfn_synth_fill(struct rfn_stream *stream,
+                                       const struct rfn_synth_fill_args *args);
+
 #ifndef RFN_NO_SITES
 #define rfn_kv_pack(...) (rfn_site_note(__FILE__, __LINE__), rfn_kv_pack(__VA_ARGS__))
 #define rfn_index_topk(...)                                                              \
     (rfn_site_note(__FILE__, __LINE__), rfn_index_topk(__VA_ARGS__))
 #define rfn_sparse_mla(...)                                                              \
     (rfn_site_note(__FILE__, __LINE__), rfn_sparse_mla(__VA_ARGS__))
+#define rfn_index_pack(...)                                                              \
+    (rfn_site_note(__FILE__, __LINE__), rfn_index_pack(__VA_ARGS__))
+#define rfn_index_query_pack(...)                                                        \
+    (rfn_site_note(__FILE__, __LINE__), rfn_index_query_pack(__VA_ARGS__))
+#define rfn_index_logits(...)                                                            \
+    (rfn_site_note(__FILE__, __LINE__), rfn_index_logits(__VA_ARGS__))
+#define rfn_mla_combine(...)                                                             \
+    (rfn_site_note(__FILE__, __LINE__), rfn_mla_combine(__VA_ARGS__))
+#define rfn_step_update(...)                                                             \
+    (rfn_site_note(__FILE__, __LINE__), rfn_step_update(__VA_ARGS__))
+#define rfn_synth_fill(...)                                                              \
+    (rfn_site_note(__FILE__, __LINE__), rfn_synth_fill(__VA_ARGS__))
 #endif
 
 #ifdef __cplusplus

@@ -7,8 +7,10 @@
 #define RFN_VERSION_PATCH 0
 #define RFN_VERSION "0.1.0"
 
+#include <refrain/attention.h>
 #include <refrain/check.h>
 #include <refrain/device.h>
+#include <refrain/graph.h>
 #include <refrain/op.h>
 #include <refrain/ops.h>
 #include <refrain/status.h>

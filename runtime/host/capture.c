@@ -45,6 +45,7 @@ int rfn_host_append(struct rfn_host_member *m, const struct rfn_host_work *work,
         return nomem();
     }
     n->work = *work;
+    n->site = rfn_site_here();
     n->index = all->count;
     n->mark = 0;
     n->deps = m->set.count;

@@ -67,7 +67,10 @@ int rfn_host_event_destroy(void *impl, void *event)
         return code;
     code = rfn_host_ask(d, RFN_CALL_event_destroy, NULL, event, 0, NULL);
     if (!code)
+    {
+        rfn_host_leave_unseen(d, event);
         rfn_host_event_drop(event);
+    }
     return rfn_host_leave(d, code);
 }
 
@@ -99,7 +102,11 @@ int rfn_host_event_record(void *impl, void *event, void *stream, uint32_t flags)
     {
         code = rfn_host_submit(d, s, &record, nothing, NULL, &ref);
         if (!code)
+        {
             rfn_host_event_mark(e, ref);
+            rfn_host_leave_unseen(d, e);
+            rfn_host_follow(d, s, e);
+        }
     }
     return rfn_host_leave(d, code);
 }
@@ -113,7 +120,10 @@ int rfn_host_event_sync(void *impl, void *event)
         return code;
     code = rfn_host_ask(d, RFN_CALL_event_sync, NULL, e, 0, NULL);
     if (!code)
+    {
         rfn_host_pull(d, e->record);
+        rfn_host_saw(d, e);
+    }
     return rfn_host_leave(d, code);
 }
 
@@ -123,6 +133,8 @@ static int query(struct rfn_host_device *d, struct rfn_host_event *e)
     if (e->asked)
         rfn_host_pull_one(d, e->record);
     e->asked = !rfn_host_done(e->record);
+    if (!e->asked)
+        rfn_host_saw(d, e);
     return e->asked ? RFN_CODE_NOT_READY : RFN_CODE_OK;
 }
 

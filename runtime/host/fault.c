@@ -45,6 +45,7 @@ struct touch
     atomic_uintptr_t address;
     atomic_llong pending_bytes;
     atomic_int wrote;
+    atomic_int into;
     atomic_uintptr_t file;
     atomic_int line;
 };
@@ -68,6 +69,8 @@ static int handler_left; /* someone installed over ours: it could not be removed
 static struct sigaction previous;
 static _Atomic(struct rfn_host_fault *) watch[WATCHES];
 static atomic_int inside; /* handlers that may hold a watch */
+/* The handler may not allocate, as a first look at a variable of this kind otherwise could. */
+static _Thread_local volatile sig_atomic_t let __attribute__((tls_model("initial-exec")));
 
 /* ---- records --------------------------------------------------------------------- */
 
@@ -144,6 +147,7 @@ static void record(struct rfn_host_fault *f, uintptr_t address, struct pending *
     atomic_store(&t->pending_bytes,
                  (long long)(atomic_load(&p->bytes.end) - atomic_load(&p->bytes.begin)));
     atomic_store(&t->wrote, wrote);
+    atomic_store(&t->into, atomic_load(&p->write));
     atomic_store(&t->file, atomic_load(&p->file));
     atomic_store(&t->line, atomic_load(&p->line));
     atomic_store(&t->ready, 1);
@@ -171,7 +175,7 @@ static int handle(struct rfn_host_fault *f, uintptr_t address, int wrote)
         int write = atomic_load(&p->write);
         /* A page that a pending read keeps readable faults on writes only. */
         int w = wrote >= 0 ? wrote : !write;
-        if (address < begin || address >= end || (!w && !write))
+        if (address < begin || address >= end || (!w && !write) || let)
             atomic_store(&p->opened, 1);
         else if (!atomic_exchange(w ? &p->write_seen : &p->read_seen, 1))
             record(f, address, p, w);
@@ -418,7 +422,14 @@ void rfn_host_fault_settle(struct rfn_host_fault *f, const void *address, int64_
     close_opened(f);
 }
 
-int rfn_host_fault_touches(struct rfn_host_fault *f, struct rfn_host_touch *ret, int max)
+int rfn_host_fault_let(int on)
+{
+    int was = let;
+    let = on;
+    return was;
+}
+
+int rfn_host_fault_touches(struct rfn_host_fault *f, struct rfn_touch *ret, int max)
 {
     int count = atomic_load(&f->touches);
     int kept = count < TOUCHES ? count : TOUCHES;
@@ -427,10 +438,11 @@ int rfn_host_fault_touches(struct rfn_host_fault *f, struct rfn_host_touch *ret,
         struct touch *t = &f->touch[i];
         while (!atomic_load(&t->ready))
             sched_yield();
-        ret[i] = (struct rfn_host_touch) {
+        ret[i] = (struct rfn_touch) {
             .address = (const void *)atomic_load(&t->address),
             .pending_bytes = atomic_load(&t->pending_bytes),
             .wrote = atomic_load(&t->wrote),
+            .into = atomic_load(&t->into),
             .file = (const char *)atomic_load(&t->file),
             .line = atomic_load(&t->line),
         };

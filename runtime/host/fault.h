@@ -32,6 +32,7 @@ void rfn_host_fault_pend(struct rfn_host_fault *f, const void *address, int64_t 
                          int write, struct rfn_site site);
 void rfn_host_fault_settle(struct rfn_host_fault *f, const void *address, int64_t bytes,
                            int write);
-int rfn_host_fault_touches(struct rfn_host_fault *f, struct rfn_host_touch *ret, int max);
+int rfn_host_fault_touches(struct rfn_host_fault *f, struct rfn_touch *ret, int max);
+int rfn_host_fault_let(int on);
 
 #endif

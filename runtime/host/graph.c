@@ -151,6 +151,7 @@ static void lay_out(struct fill *f, const struct rfn_host_graph *g, uint32_t sta
             continue;
         }
         x->item[at].work = n->work;
+        x->item[at].site = n->site;
         if (n->work.type == RFN_NODE_KERNEL)
         {
             size_t bytes = n->work.launch.op->args_bytes;
@@ -238,7 +239,7 @@ int rfn_host_graph_instantiate(void *impl, void *graph, void **ret_exec)
 /* Makes all items pending as if the nodes were enqueued in order of capture: a record node
  * is the event's last record from here on, a wait node waits for what is the last now. */
 static void post_items(struct rfn_host_device *d, struct rfn_host_exec *x,
-                       struct rfn_host_ref start)
+                       const struct rfn_host_stream *s, struct rfn_host_ref start)
 {
     const uint32_t *edge = x->edge;
     struct rfn_host_ref *dep = x->dep;
@@ -253,14 +254,21 @@ static void post_items(struct rfn_host_device *d, struct rfn_host_exec *x,
         {
             *dep++ = item->work.event->record;
             item->deps++;
+            rfn_host_follow(d, item->work.event, s);
         }
         if (x->dirty[i])
             memcpy(item->work.launch.args, x->next_args[i],
                    item->work.launch.op->args_bytes);
         x->dirty[i] = 0;
+        item->by[0] = s;
+        item->by[1] = x;
         x->all[i] = rfn_host_post(d, item);
         if (item->work.type == RFN_NODE_EVENT_RECORD)
+        {
             rfn_host_event_mark(item->work.event, x->all[i]);
+            rfn_host_leave_unseen(d, item->work.event);
+            rfn_host_follow(d, s, item->work.event);
+        }
     }
 }
 
@@ -277,7 +285,7 @@ static int launch(struct rfn_host_device *d, struct rfn_host_exec *x,
     code = rfn_host_submit(d, s, &start, (struct rfn_host_ref) { NULL, 0 }, NULL, &ref);
     if (code)
         return code;
-    post_items(d, x, ref);
+    post_items(d, x, s, ref);
     struct rfn_host_item *end = rfn_host_take(d);
     end->dep = x->all;
     end->deps = x->items;
@@ -343,6 +351,7 @@ int rfn_host_exec_destroy(void *impl, void *exec)
     if (!code)
     {
         rfn_host_pull(d, x->last);
+        rfn_host_saw(d, x);
         /* Others that are pending may still refer to its items. */
         if (d->pending)
         {

@@ -2,6 +2,8 @@
 #define RFN_NO_SITES
 #include "runtime/host/host.h"
 
+#include "kernels/isa.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -145,6 +147,13 @@ static int host_open(const struct rfn_device_desc *desc, void **ret_impl, char *
         pthread_mutex_destroy(&d->mutex);
         goto nomem;
     }
+    code = rfn_host_memory_guards(d->memory) ? rfn_host_unseen_open(d) : RFN_CODE_OK;
+    if (code)
+    {
+        rfn_host_memory_close(d->memory);
+        pthread_mutex_destroy(&d->mutex);
+        goto nomem;
+    }
     d->check = desc->check != 0;
     d->env.fault = d->check ? &d->fault : NULL;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -184,6 +193,7 @@ static void host_close(void *impl)
         free(s);
     }
     pthread_mutex_unlock(&d->mutex);
+    rfn_host_unseen_close(d);
     rfn_host_memory_close(d->memory);
     rfn_host_pool_close(d);
     pthread_mutex_destroy(&d->mutex);
@@ -199,7 +209,8 @@ static void host_info(void *impl, struct rfn_device_info *ret)
     int64_t page = sysconf(_SC_PAGESIZE);
     memset(ret, 0, sizeof *ret);
     ret->kind = RFN_DEVICE_HOST;
-    snprintf(ret->name, sizeof ret->name, "host, %d threads", (int)d->env.threads);
+    snprintf(ret->name, sizeof ret->name, "host, %d thread%s, %s", (int)d->env.threads,
+             d->env.threads == 1 ? "" : "s", rfn_isa_name(rfn_isa_here()));
     ret->check = d->check;
     ret->sched = d->sched;
     ret->memory_bytes = page * sysconf(_SC_PHYS_PAGES);
@@ -214,7 +225,10 @@ static int host_device_sync(void *impl)
         return code;
     code = rfn_host_ask(d, RFN_CALL_device_sync, NULL, NULL, 0, NULL);
     if (!code)
+    {
         rfn_host_drain(d);
+        rfn_host_saw(d, NULL);
+    }
     return rfn_host_leave(d, code);
 }
 
@@ -247,7 +261,7 @@ static const char *host_why(void *impl)
     return why_line;
 }
 
-int rfn_host_touches(void *impl, struct rfn_host_touch *ret, int max)
+int rfn_host_touches(void *impl, struct rfn_touch *ret, int max)
 {
     struct rfn_host_device *d = impl;
     return rfn_host_memory_touches(d->memory, ret, max);
@@ -285,6 +299,7 @@ static int host_memory_free(void *impl, enum rfn_memory_kind kind, void *address
     if (!code && address)
     {
         rfn_host_drain(d); /* freeing synchronises, as cudaFree does */
+        rfn_host_saw(d, NULL);
         rfn_host_memory_free(d->memory, address);
     }
     return rfn_host_leave(d, code);
@@ -346,4 +361,5 @@ const struct rfn_backend rfn_backend_host = {
     .exec_launch = rfn_host_exec_launch,
     .exec_update = rfn_host_exec_update,
     .exec_destroy = rfn_host_exec_destroy,
+    .touches = rfn_host_touches,
 };

@@ -10,6 +10,7 @@
  *   stream.c  streams                            graph.c    graphs and executables
  *   event.c   events                             launch.c   copies, sets, calls, ops
  *   rules.c   capture_rules.def, looked up       memory.c fault.c  memory
+ *   unseen.c  copies that nobody waited for
  *
  * Not modelled: kernels that spin on memory, timing, occupancy. A host function that waits
  * for another thread's device call never returns, since it runs under the mutex.
@@ -76,7 +77,8 @@ struct rfn_host_item
     struct rfn_host_item *below;       /* who pulls it */
     void *extra;                       /* freed when it has run */
     int pooled;
-    int pended; /* its pinned memory is marked */
+    struct rfn_site site; /* of the call that made the work */
+    const void *by[2];    /* stream and executable that brought it */
 };
 
 /* ---- objects ---------------------------------------------------------------------- */
@@ -84,6 +86,7 @@ struct rfn_host_item
 struct rfn_host_node
 {
     struct rfn_host_work work;
+    struct rfn_site site;
     uint32_t index; /* in the graph; dependencies have smaller ones */
     uint32_t mark;
     uint32_t deps;
@@ -193,6 +196,7 @@ struct rfn_host_device
     void *scratch; /* arguments with translated addresses */
     size_t scratch_bytes;
     struct rfn_host_exec *retired;
+    struct rfn_host_unseen *unseen; /* NULL without the fault handler */
 
     uint64_t numbers;
     struct rfn_host_stream legacy;
@@ -215,7 +219,7 @@ int rfn_host_inside(int inside);
 int rfn_host_fail(int code, const char *format, ...) RFN_PRINTF(2, 3);
 enum rfn_capture_mode rfn_host_mode(void);
 /* Early accesses to pinned memory, of rfn_host_memory_touches. */
-int rfn_host_touches(void *impl, struct rfn_host_touch *ret, int max);
+int rfn_host_touches(void *impl, struct rfn_touch *ret, int max);
 
 /* ---- sched.c ---------------------------------------------------------------------- */
 
@@ -322,11 +326,28 @@ int rfn_host_exec_update(void *impl, void *exec, void *node, const struct rfn_op
                          const void *args);
 int rfn_host_exec_destroy(void *impl, void *exec);
 
+/* ---- unseen.c: copies from and to pinned memory ------------------------------------ */
+
+/* With the fault handler such memory stays protected from the call until the host has waited
+ * for the copy: it may be done before, as under fifo, yet a program must not count on it. Who
+ * may be waited for instead - streams behind it, events, executables - is handed on here as
+ * calls order them; where that is not known exactly, a copy rather counts as waited for. All
+ * are without effect without the handler. */
+int rfn_host_unseen_open(struct rfn_host_device *d);
+void rfn_host_unseen_close(struct rfn_host_device *d);
+/* The item is pending; has run. */
+void rfn_host_pend(struct rfn_host_device *d, const struct rfn_host_item *item);
+void rfn_host_settle(struct rfn_host_device *d, const struct rfn_host_item *item);
+/* `to` comes behind all that `from` does. */
+void rfn_host_follow(struct rfn_host_device *d, const void *from, const void *to);
+/* Forgets what it stood for. */
+void rfn_host_leave_unseen(struct rfn_host_device *d, const void *who);
+/* The host has waited for it; NULL: for all. */
+void rfn_host_saw(struct rfn_host_device *d, const void *who);
+void rfn_host_saw_stream(struct rfn_host_device *d, const struct rfn_host_stream *s);
+
 /* ---- launch.c --------------------------------------------------------------------- */
 
-/* Marks the pinned memory of copies and sets, when they do not run at once. */
-void rfn_host_pend(struct rfn_host_device *d, struct rfn_host_item *item);
-/* Does the work and takes the marks off. */
 void rfn_host_run(struct rfn_host_device *d, struct rfn_host_item *item);
 int rfn_host_scratch(struct rfn_host_device *d, size_t bytes);
 

@@ -22,30 +22,11 @@ int rfn_host_scratch(struct rfn_host_device *d, size_t bytes)
     return RFN_CODE_OK;
 }
 
-static void mark(struct rfn_host_device *d, const struct rfn_host_work *w,
-                 void (*set)(struct rfn_host_memory *, const void *, int64_t, int))
-{
-    if (w->type == RFN_NODE_MEMSET && w->set.dst_kind == RFN_MEMORY_PINNED)
-        set(d->memory, w->set.dst, w->set.bytes, 1);
-    if (w->type != RFN_NODE_MEMCPY)
-        return;
-    if (w->copy.dst_kind == RFN_MEMORY_PINNED)
-        set(d->memory, w->copy.dst, w->copy.bytes, 1);
-    if (w->copy.src_kind == RFN_MEMORY_PINNED)
-        set(d->memory, w->copy.src, w->copy.bytes, 0);
-}
-
-void rfn_host_pend(struct rfn_host_device *d, struct rfn_host_item *item)
-{
-    item->pended = d->check && d->sched != RFN_SCHED_FIFO;
-    if (item->pended)
-        mark(d, &item->work, rfn_host_memory_pend);
-}
-
-/* About a millisecond of one core. Below it a team of threads costs more than it brings, and
- * its waiting threads take the cores from whoever else runs. */
+/* About a millisecond of one core, also for ops that count no flops. Below it a team of
+ * threads costs more than it brings, and its waiting threads take the cores from whoever
+ * else runs. */
 #define SMALL_FLOPS 50000000
-#define SMALL_BYTES 8000000
+#define SMALL_BYTES 1000000
 
 static int is_small(const struct rfn_op *op, const void *args)
 {
@@ -95,8 +76,10 @@ void rfn_host_run(struct rfn_host_device *d, struct rfn_host_item *item)
         break;
     case RFN_NODE_HOST:
     {
-        int was = rfn_host_inside(1);
+        /* It comes in stream order and may use what was copied before it. */
+        int was = rfn_host_inside(1), let = rfn_host_memory_let(1);
         w->call.fn(w->call.user);
+        rfn_host_memory_let(let);
         rfn_host_inside(was);
         break;
     }
@@ -109,8 +92,7 @@ void rfn_host_run(struct rfn_host_device *d, struct rfn_host_item *item)
     case RFN_NODE_TYPES:
         break;
     }
-    if (item->pended)
-        mark(d, w, rfn_host_memory_settle);
+    rfn_host_settle(d, item);
 }
 
 /* ---- copies and sets -------------------------------------------------------------- */
@@ -132,7 +114,10 @@ int rfn_host_copy_sync(void *impl, const struct rfn_copy *copy)
     if (!code)
         code = rfn_host_submit(d, &d->legacy, &work, nothing, NULL, &ref);
     if (!code && (on_host(copy->dst_kind) || on_host(copy->src_kind)))
+    {
         rfn_host_pull(d, ref);
+        rfn_host_saw_stream(d, &d->legacy);
+    }
     return rfn_host_leave(d, code);
 }
 
@@ -159,7 +144,10 @@ static int copy_now(struct rfn_host_device *d, struct rfn_host_stream *s,
     }
     int code = rfn_host_submit(d, s, &work, nothing, staged, &ref);
     if (!code && waits)
+    {
         rfn_host_pull(d, ref);
+        rfn_host_saw_stream(d, s);
+    }
     return code;
 }
 
@@ -190,7 +178,10 @@ int rfn_host_set_sync(void *impl, const struct rfn_set *set)
     if (!code)
         code = rfn_host_submit(d, &d->legacy, &work, nothing, NULL, &ref);
     if (!code && on_host(set->dst_kind))
+    {
         rfn_host_pull(d, ref);
+        rfn_host_saw_stream(d, &d->legacy);
+    }
     return rfn_host_leave(d, code);
 }
 

@@ -337,13 +337,23 @@ void *rfn_host_memory_alias(struct rfn_host_memory *m, const void *address)
     return (void *)(uintptr_t)address;
 }
 
+int rfn_host_memory_guards(const struct rfn_host_memory *m)
+{
+    return m->fault != NULL;
+}
+
+int rfn_host_memory_let(int on)
+{
+    return rfn_host_fault_let(on);
+}
+
 void rfn_host_memory_pend(struct rfn_host_memory *m, const void *address, int64_t bytes,
-                          int write)
+                          int write, struct rfn_site site)
 {
     if (!m->fault || bytes <= 0)
         return;
     pthread_mutex_lock(&m->mutex);
-    rfn_host_fault_pend(m->fault, address, bytes, write, rfn_site_here());
+    rfn_host_fault_pend(m->fault, address, bytes, write, site);
     pthread_mutex_unlock(&m->mutex);
 }
 
@@ -357,8 +367,7 @@ void rfn_host_memory_settle(struct rfn_host_memory *m, const void *address, int6
     pthread_mutex_unlock(&m->mutex);
 }
 
-int rfn_host_memory_touches(struct rfn_host_memory *m, struct rfn_host_touch *ret,
-                            int max)
+int rfn_host_memory_touches(struct rfn_host_memory *m, struct rfn_touch *ret, int max)
 {
     if (!m->fault)
         return 0;

@@ -17,22 +17,12 @@
 #ifndef RFN_RUNTIME_HOST_MEMORY_H
 #define RFN_RUNTIME_HOST_MEMORY_H
 
-#include <refrain/device.h>
+#include "runtime/observe.h"
 
 #define RFN_HOST_ALIGN 256
 #define RFN_HOST_POISON 0xfb /* f32 and bf16: about -2.6e36; i32: -67372037; e4m3: -352 */
 
 struct rfn_host_memory;
-
-/* An access to pinned bytes while a copy was pending on them. */
-struct rfn_host_touch
-{
-    const void *address;
-    int64_t pending_bytes; /* of the copy */
-    int wrote;             /* the access wrote */
-    const char *file;      /* site of the copy */
-    int line;
-};
 
 /* Returns a CUDA error number: 0 or 2. */
 int rfn_host_memory_open(const struct rfn_device_desc *desc,
@@ -53,16 +43,20 @@ int rfn_host_memory_reserved(const void *address);
 /* The address that the device side may touch; foreign addresses come back as they are. */
 void *rfn_host_memory_alias(struct rfn_host_memory *m, const void *address);
 
+/* 1 with the fault handler: pend and settle have an effect. */
+int rfn_host_memory_guards(const struct rfn_host_memory *m);
 /* Between pend and settle a copy reads (write = 0) or writes (write = 1) the bytes, and an
- * access by the user that conflicts is recorded. No effect without the fault handler, and
- * on memory that is not pinned. Each settle answers one pend with the same arguments. */
+ * access by the user that conflicts is recorded, with the copy's site. No effect without the
+ * fault handler, and on memory that is not pinned. Each settle answers one pend with the same
+ * arguments. */
 void rfn_host_memory_pend(struct rfn_host_memory *m, const void *address, int64_t bytes,
-                          int write);
+                          int write, struct rfn_site site);
 void rfn_host_memory_settle(struct rfn_host_memory *m, const void *address, int64_t bytes,
                             int write);
 /* Returns how many early accesses happened since open and fills in the first `max` of
  * them. One copy counts once for reads and once for writes. */
-int rfn_host_memory_touches(struct rfn_host_memory *m, struct rfn_host_touch *ret,
-                            int max);
+int rfn_host_memory_touches(struct rfn_host_memory *m, struct rfn_touch *ret, int max);
+/* Accesses of the calling thread are let through unrecorded while `on`; returns what it was. */
+int rfn_host_memory_let(int on);
 
 #endif

@@ -65,6 +65,7 @@ struct rfn_host_item *rfn_host_take(struct rfn_host_device *d)
     item->dep = item->own;
     item->deps = 0;
     item->extra = NULL;
+    item->by[0] = item->by[1] = NULL;
     return item;
 }
 

@@ -84,17 +84,27 @@ int rfn_host_submit(struct rfn_host_device *d, struct rfn_host_stream *s,
     }
     struct rfn_host_ref order = nothing;
     if (rfn_host_blocking(s))
+    {
         order = d->legacy.tail;
+        rfn_host_follow(d, &d->legacy, s);
+    }
     if (s == &d->legacy)
     {
         gather(d, &order, d->orphans.tail);
+        rfn_host_follow(d, &d->orphans, s);
         for (struct rfn_host_stream *b = d->streams; b; b = b->next)
-            if (rfn_host_blocking(b))
-                gather(d, &order, b->tail);
+        {
+            if (!rfn_host_blocking(b))
+                continue;
+            gather(d, &order, b->tail);
+            rfn_host_follow(d, b, s);
+        }
     }
     struct rfn_host_item *item = rfn_host_take(d);
     item->work = *work;
     item->extra = extra;
+    item->site = rfn_site_here();
+    item->by[0] = s;
     if (work->type == RFN_NODE_KERNEL && !extra)
     {
         item->work.launch.args = rfn_host_item_args(item);
@@ -183,6 +193,9 @@ int rfn_host_stream_destroy(void *impl, void *stream)
     }
     if (!code)
     {
+        if (rfn_host_blocking(s))
+            rfn_host_follow(d, s, &d->orphans);
+        rfn_host_leave_unseen(d, s);
         rfn_host_capture_leave(s);
         if (s->next)
             s->next->prev = s->prev;
@@ -204,7 +217,10 @@ int rfn_host_stream_sync(void *impl, void *stream)
     struct rfn_host_stream *s = rfn_host_resolve(d, stream);
     code = s ? rfn_host_ask(d, RFN_CALL_stream_sync, s, NULL, 0, NULL) : RFN_CODE_NOMEM;
     if (!code)
+    {
         rfn_host_stream_pull(d, s);
+        rfn_host_saw_stream(d, s);
+    }
     return rfn_host_leave(d, code);
 }
 
@@ -220,7 +236,9 @@ int rfn_host_stream_query(void *impl, void *stream)
     {
         int done = tails(d, s, s->asked ? rfn_host_pull_one : look);
         s->asked = !done;
-        if (!done)
+        if (done)
+            rfn_host_saw_stream(d, s);
+        else
             code = RFN_CODE_NOT_READY;
     }
     return rfn_host_leave(d, code);
@@ -249,10 +267,12 @@ int rfn_host_stream_wait(void *impl, void *stream, void *event, uint32_t flags)
     {
         code = rfn_host_join(s, e);
     }
-    else if (!rfn_host_done(e->record))
+    else
     {
         struct rfn_host_work wait = { .type = RFN_NODE_EMPTY };
-        code = rfn_host_submit(d, s, &wait, e->record, NULL, NULL);
+        if (!rfn_host_done(e->record))
+            code = rfn_host_submit(d, s, &wait, e->record, NULL, NULL);
+        rfn_host_follow(d, e, s);
     }
     return rfn_host_leave(d, code);
 }

@@ -1,9 +1,6 @@
 /* The ledger: what a capture of two streams holds, by whom, touching which memory. */
 #include "tests/capture/step.h"
 
-#define LATENT 512
-#define ROPE 64
-
 static void nothing(void *user)
 {
     (void)user;
@@ -41,27 +38,12 @@ int main(int argc, char **argv)
     struct step s;
     struct rfn_graph *graph = NULL;
     struct rfn_capture_info info;
-    static uint16_t rows[STEP_ROWS * LATENT];
-    int64_t where[STEP_ROWS] = { 3, 70 };
     if (!step_open(&s, "ledger", &argc, argv))
         return step_close(&s);
 
+    struct rfn_kv_pack_args pack = step_cache(&s);
+    void *pool = pack.pool.data;
     int64_t page = rfn_format_page_bytes(RFN_LATENT_FP8_656, STEP_PAGE_TOKENS);
-    void *pool = NULL;
-    WORKS(&s, rfn_memory_alloc(s.device, RFN_MEMORY_DEVICE, page * STEP_PAGES, &pool));
-    struct rfn_kv_pack_args pack = {
-        .kv = rfn_tensor_of(step_upload(&s, rows, sizeof rows), RFN_BF16, STEP_ROWS,
-                            LATENT, 0, 0),
-        .k_rope = rfn_tensor_of(step_upload(&s, rows, 2 * STEP_ROWS * ROPE), RFN_BF16,
-                                STEP_ROWS, ROPE, 0, 0),
-        .slots = rfn_tensor_of(step_upload(&s, where, sizeof where), RFN_I64, STEP_ROWS,
-                               0, 0, 0),
-        .pool = { .data = pool,
-                  .format = RFN_LATENT_FP8_656,
-                  .page_tokens = STEP_PAGE_TOKENS,
-                  .pages = STEP_PAGES },
-    };
-
     WORKS(&s, rfn_kv_pack(s.stream, &pack)); /* before: in no ledger */
     WORKS(&s, rfn_capture_begin(s.stream, NULL));
     WORKS(&s, rfn_capture_query(s.stream, &info));
@@ -117,8 +99,9 @@ int main(int argc, char **argv)
         check_access(&s, &a[0], "dst", s.lens, STEP_LENS_BYTES, RFN_WRITE);
         check_access(&s, &a[1], "src", s.host_lens, STEP_LENS_BYTES, RFN_READ);
         WORKS(&s, rfn_check_ledger(s.check, info.id, 1, &e, a, 8));
-        check_access(&s, &a[0], "kv", pack.kv.data, sizeof rows, RFN_READ);
-        check_access(&s, &a[2], "slots", pack.slots.data, sizeof where, RFN_READ);
+        check_access(&s, &a[0], "kv", pack.kv.data, 2 * STEP_ROWS * STEP_LATENT,
+                     RFN_READ);
+        check_access(&s, &a[2], "slots", pack.slots.data, 8 * STEP_ROWS, RFN_READ);
         check_access(&s, &a[3], "pool", pool, page * STEP_PAGES, RFN_READ_WRITE);
         WORKS(&s, rfn_check_ledger(s.check, info.id, 2, &e, a, 8));
         check_access(&s, &a[1], "lens", s.lens, STEP_LENS_BYTES, RFN_READ);
@@ -136,9 +119,6 @@ int main(int argc, char **argv)
     step_verdict(&s, RFN_RULES, "", 0, "");
 
     WORKS(&s, rfn_graph_destroy(&graph));
-    WORKS(&s, rfn_memory_free(s.device, pack.kv.data));
-    WORKS(&s, rfn_memory_free(s.device, pack.k_rope.data));
-    WORKS(&s, rfn_memory_free(s.device, pack.slots.data));
-    WORKS(&s, rfn_memory_free(s.device, pool));
+    step_cache_free(&s, &pack);
     return step_close(&s);
 }

@@ -7,6 +7,7 @@
 
 #include "tests/support/harness.h"
 
+#include <pthread.h>
 #include <refrain/refrain.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +20,9 @@
 #define STEP_PAGES (STEP_ROWS * STEP_TABLE)
 #define STEP_PICKED_BYTES ((int64_t)sizeof(int32_t) * STEP_ROWS * STEP_TOP)
 #define STEP_LENS_BYTES ((int64_t)sizeof(int32_t) * STEP_ROWS)
+#define STEP_TABLE_BYTES ((int64_t)sizeof(int32_t) * STEP_ROWS * STEP_TABLE)
+#define STEP_LATENT 512
+#define STEP_ROPE 64
 
 struct step
 {
@@ -33,6 +37,7 @@ struct step
     int32_t *lens;                   /* device */
     int32_t *host_lens;              /* pinned */
     int32_t *host_picked;            /* pinned, room for pick.slots */
+    const char *region;              /* where the finding is due; "" in other threads */
 };
 
 /* A named check that a call gives RFN_OK. */
@@ -43,6 +48,16 @@ struct step
         harness_check(&(s)->h, #call, status_ == RFN_OK, "%s: %s",                       \
                       rfn_status_name(status_), rfn_last_error());                       \
     } while (0)
+
+/* Calls fn(arg) in another thread and waits for it. */
+static inline void step_elsewhere(struct step *s, void *(*fn)(void *), void *arg)
+{
+    pthread_t thread;
+    int started = !pthread_create(&thread, NULL, fn, arg);
+    if (started)
+        pthread_join(thread, NULL);
+    harness_check(&s->h, "a thread", started, "did not start");
+}
 
 /* Device memory that holds a copy of `from`. */
 static inline void *step_upload(struct step *s, const void *from, size_t bytes)
@@ -63,7 +78,12 @@ static inline int step_open(struct step *s, const char *name, int *argc, char **
 
     memset(s, 0, sizeof *s);
     harness_begin(&s->h, name, argc, argv);
-    struct rfn_device_desc desc = { .kind = RFN_DEVICE_HOST, .check = 1 };
+    struct rfn_device_desc desc = { .kind = RFN_DEVICE_HOST,
+                                    .check = 1,
+                                    .fault_handler = 1 };
+    s->region = "decode > step 3";
+    WORKS(s, rfn_region_begin("decode"));
+    WORKS(s, rfn_region_begin("step 3"));
     WORKS(s, rfn_device_open(&desc, &s->device));
     WORKS(s, rfn_check_create(s->device, &s->check));
     if (s->h.failed)
@@ -109,6 +129,59 @@ static inline int step_open(struct step *s, const char *name, int *argc, char **
     return 1;
 }
 
+/* A latent cache and what writes two tokens of it. */
+static inline struct rfn_kv_pack_args step_cache(struct step *s)
+{
+    static uint16_t rows[STEP_ROWS * STEP_LATENT];
+    int64_t where[STEP_ROWS] = { 3, 70 };
+    int64_t page = rfn_format_page_bytes(RFN_LATENT_FP8_656, STEP_PAGE_TOKENS);
+    void *pool = NULL;
+    WORKS(s, rfn_memory_alloc(s->device, RFN_MEMORY_DEVICE, page * STEP_PAGES, &pool));
+    return (struct rfn_kv_pack_args) {
+        .kv = rfn_tensor_of(step_upload(s, rows, sizeof rows), RFN_BF16, STEP_ROWS,
+                            STEP_LATENT, 0, 0),
+        .k_rope = rfn_tensor_of(step_upload(s, rows, 2 * STEP_ROWS * STEP_ROPE), RFN_BF16,
+                                STEP_ROWS, STEP_ROPE, 0, 0),
+        .slots = rfn_tensor_of(step_upload(s, where, sizeof where), RFN_I64, STEP_ROWS, 0,
+                               0, 0),
+        .pool = { .data = pool,
+                  .format = RFN_LATENT_FP8_656,
+                  .page_tokens = STEP_PAGE_TOKENS,
+                  .pages = STEP_PAGES },
+    };
+}
+
+static inline void step_cache_free(struct step *s, struct rfn_kv_pack_args *cache)
+{
+    WORKS(s, rfn_memory_free(s->device, cache->kv.data));
+    WORKS(s, rfn_memory_free(s->device, cache->k_rope.data));
+    WORKS(s, rfn_memory_free(s->device, cache->slots.data));
+    WORKS(s, rfn_memory_free(s->device, cache->pool.data));
+}
+
+/* The rest of a step: what was picked goes to the host. */
+static inline void step_fetch(struct step *s)
+{
+    WORKS(s, rfn_copy_async(s->stream, s->host_picked, s->pick.slots.data,
+                            STEP_PICKED_BYTES));
+}
+
+/* A call that a capture must refuse, and an end that must fail with `code`. */
+static inline void step_refused(struct step *s, enum rfn_status status)
+{
+    harness_check(&s->h, "it is refused", status == RFN_CAPTURE, "%s",
+                  rfn_status_name(status));
+}
+
+static inline void step_lost(struct step *s, struct rfn_stream *stream, int code)
+{
+    struct rfn_graph *graph = NULL;
+    enum rfn_status status = rfn_capture_end(stream, &graph);
+    harness_check(&s->h, "the capture is lost",
+                  status == RFN_CAPTURE && !graph && rfn_last_code() == code, "%s: %s",
+                  rfn_status_name(status), rfn_last_error());
+}
+
 /* Whether host_picked holds what the op gives for contexts of these lengths: slots that
  * ascend (each request's pages do) and lie in the context, -1 behind the last. */
 static inline int step_picked(const struct step *s, const int32_t *lens)
@@ -127,6 +200,18 @@ static inline int step_picked(const struct step *s, const int32_t *lens)
         }
     }
     return 1;
+}
+
+/* Replays a graph once, waits, and looks at what it picked; the graph is gone then. */
+static inline void step_replay(struct step *s, struct rfn_graph *graph)
+{
+    struct rfn_exec *exec = NULL;
+    WORKS(s, rfn_graph_instantiate(graph, &exec));
+    WORKS(s, rfn_exec_launch(exec, s->stream));
+    WORKS(s, rfn_stream_sync(s->stream));
+    harness_check(&s->h, "what the replay picks", step_picked(s, s->host_lens), "wrong");
+    WORKS(s, rfn_exec_destroy(&exec));
+    WORKS(s, rfn_graph_destroy(&graph));
 }
 
 /* Prints all findings and checks that there is exactly one, of this rule and this place;
@@ -150,7 +235,12 @@ static inline void step_verdict(struct step *s, enum rfn_rule rule, const char *
                       "%s:%d, not %s:%d", f.file, f.line, file, line);
         harness_check(&s->h, "the call", !strcmp(f.api, api), "%s, not %s", f.api, api);
         harness_check(&s->h, "seen once", f.count == 1, "%lld times", (long long)f.count);
-        harness_check(&s->h, "proved", f.confidence == RFN_PROVED && f.capture_id, "no");
+        harness_check(&s->h, "how sure", f.confidence == rfn_rule_query(rule)->confidence,
+                      "%d", (int)f.confidence);
+        harness_check(&s->h, "the capture",
+                      f.capture_id || rule == RFN_CAP017 || rule == RFN_CAP018, "none");
+        harness_check(&s->h, "the region", !strcmp(f.region, s->region), "'%s', not '%s'",
+                      f.region, s->region);
     }
     int32_t want = rule == RFN_RULES ? 0 : 1;
     harness_check(&s->h, "how many findings", count == want, "%d, not %d", count, want);
@@ -175,6 +265,8 @@ static inline int step_close(struct step *s)
     WORKS(s, rfn_stream_destroy(&s->stream));
     WORKS(s, rfn_check_destroy(&s->check));
     WORKS(s, rfn_device_close(&s->device));
+    WORKS(s, rfn_region_end());
+    WORKS(s, rfn_region_end());
     return harness_end(&s->h);
 }
 

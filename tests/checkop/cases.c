@@ -91,6 +91,8 @@ int ck_same_fault(struct ck_case *c, const struct rfn_fault *fault,
                *operand = fault->op ? fault->operand : "-";
     const char *right_op = right->op ? right->op : "-";
     const char *right_operand = right->op ? right->operand : "-";
+    if (c->counted && strcmp(op, right_op) == 0 && fault->count == right->count)
+        return 1;
     if (strcmp(op, right_op) || strcmp(operand, right_operand) ||
         fault->row != right->row || fault->column != right->column ||
         fault->value != right->value || fault->count != right->count)
@@ -110,6 +112,8 @@ void ck_build(struct ck_case *c, const struct ck_spec *spec, uint64_t seed)
     memset(c, 0, sizeof *c);
     c->name = spec->name;
     c->op = spec->op;
+    c->spec = spec;
+    c->seed = seed;
     for (const char *p = spec->name; *p; p++) /* a case has its seed wherever it stands */
         seed = seed * 1099511628211u + (unsigned char)*p;
     c->rng = rng_of(seed);

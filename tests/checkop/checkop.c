@@ -1,11 +1,15 @@
 /*
  * checkop: runs every op over its cases in every variant of this build.
  *
- *     checkop [--op NAME] [--case N] [--seed S] [--slow] [--list] [--bench] [--verbose]
+ *     checkop [--variant NAME|all] [--op NAME] [--case N] [--seed S] [--slow] [--small]
+ *             [--list] [--bench] [--verbose]
  *
- * Each case runs three times: on one thread in check mode, on one again and on two; all must
- * be the same bits, and the last is compared with the references. Then each broken twin
- * must be caught by one of the cases.
+ * Each case runs three times: on one thread in check mode, on one again and, where the host
+ * computes, on two; all must be the same bits, and the last is compared with the references.
+ * With the variant `host` come the refused arguments, and each broken twin, which must be
+ * caught by one of the cases.
+ *
+ * Without --variant: `host`, and `host-graph` over one small case in GRAPH_EVERY.
  */
 #include "tests/checkop/checkop.h"
 #include "tests/support/harness.h"
@@ -17,11 +21,20 @@
 #define BROKEN_FLOPS_MAX 40000000
 #define BROKEN_BYTES_MAX 4000000
 
+/* --small: for tools that make a kernel a hundred times slower. */
+#define SMALL_FLOPS_MAX 4000000
+#define SMALL_BYTES_MAX 400000
+
+/* Of the cases that are small enough for broken twins, in a run without --variant. */
+#define GRAPH_EVERY 3
+
 struct options
 {
     const char *op;
     int only; /* --case; -1: all */
     int slow;
+    int small;
+    const char *variant; /* NULL: the default */
 };
 
 static enum rfn_status run_host(const struct ck_variant *v, struct ck_case *c,
@@ -36,7 +49,11 @@ static enum rfn_status run_host(const struct ck_variant *v, struct ck_case *c,
 
 static const struct ck_variant variants[] = {
     /* f32 sums leave the rounding to bf16 as the only error that shows: 1.7e-3. */
-    { .name = "host", .run = run_host, .tolerance = 2.5e-3 },
+    { "host", run_host, .tolerance = 2.5e-3 },
+    { "host-device", ck_run_device, .tolerance = 2.5e-3, .device = RFN_DEVICE_HOST },
+    { "host-graph", ck_run_device, .tolerance = 2.5e-3, .device = RFN_DEVICE_HOST, 1 },
+    { "cuda", ck_run_device, .device = RFN_DEVICE_CUDA },
+    { "cuda-graph", ck_run_device, .device = RFN_DEVICE_CUDA, .graph = 1 },
 };
 
 /* ---- the list of cases ------------------------------------------------------------- */
@@ -51,6 +68,12 @@ static const struct ck_spec *spec_at(int i)
         { ck_kv_pack_specs, ck_kv_pack_count },
         { ck_index_topk_specs, ck_index_topk_count },
         { ck_sparse_mla_specs, ck_sparse_mla_count },
+        { ck_index_pack_specs, ck_index_pack_count },
+        { ck_index_query_pack_specs, ck_index_query_pack_count },
+        { ck_index_logits_specs, ck_index_logits_count },
+        { ck_mla_combine_specs, ck_mla_combine_count },
+        { ck_step_update_specs, ck_step_update_count },
+        { ck_synth_fill_specs, ck_synth_fill_count },
     };
     for (size_t p = 0; p < CK_COUNT(part); i -= part[p++].count)
         if (i < part[p].count)
@@ -68,6 +91,12 @@ static const struct ck_broken *broken_at(int i)
         { ck_broken_kv_pack, ck_broken_kv_packs },
         { ck_broken_index_topk, ck_broken_index_topks },
         { ck_broken_sparse_mla, ck_broken_sparse_mlas },
+        { ck_broken_index_pack, ck_broken_index_packs },
+        { ck_broken_index_query_pack, ck_broken_index_query_packs },
+        { ck_broken_index_logits, ck_broken_index_logits_count },
+        { ck_broken_mla_combine, ck_broken_mla_combines },
+        { ck_broken_step_update, ck_broken_step_updates },
+        { ck_broken_synth_fill, ck_broken_synth_fills },
     };
     for (size_t p = 0; p < CK_COUNT(part); i -= part[p++].count)
         if (i < part[p].count)
@@ -118,90 +147,194 @@ static void restore(struct ck_case *c)
         guard_restore(&c->buffer[i]);
 }
 
-static int run(const struct ck_variant *v, struct ck_case *c, int threads,
-               struct rfn_fault *fault)
+static enum rfn_status run(const struct ck_variant *v, struct ck_case *c, int threads,
+                           struct rfn_fault *fault)
 {
     enum rfn_status status = v->run(v, c, threads, fault);
-    return status == RFN_OK ||
-           ck_fail(c, "%s: %s", rfn_status_name(status), rfn_last_error());
+    if (status != RFN_OK && !c->reason[0])
+        ck_fail(c, "%s: %s", rfn_status_name(status), rfn_last_error());
+    return status;
 }
 
-/* The full treatment: check mode, again, on two threads. */
-static int run_case(const struct ck_variant *v, const struct ck_spec *spec,
-                    struct ck_case *c)
+/* Runs it again from the same start; the bits must be the first ones. */
+static enum rfn_status run_again(const struct ck_variant *v, struct ck_case *c,
+                                 int threads, struct rfn_fault *fault,
+                                 const struct copies *first, const char *what)
+{
+    restore(c);
+    enum rfn_status status = run(v, c, threads, fault);
+    return status != RFN_OK || copies_equal(first, c, what) ? status : RFN_CORRUPT;
+}
+
+/* The full treatment: check mode, again, on two threads. RFN_UNSUPPORTED: nothing to run. */
+static enum rfn_status run_case(const struct ck_variant *v, const struct ck_spec *spec,
+                                struct ck_case *c)
 {
     double tolerance = v->tolerance > 0 ? v->tolerance : spec->op->tolerance;
     struct rfn_fault fault = { 0 };
     struct copies first = { { NULL } };
-    if (!run(v, c, 1, &fault))
-        return 0;
+    c->counted = v->device == RFN_DEVICE_CUDA;
+    enum rfn_status status = run(v, c, 1, &fault);
+    if (status != RFN_OK)
+        return status;
     copies_take(&first, c);
-    restore(c);
-    int ok = run(v, c, 1, NULL) && copies_equal(&first, c, "second run");
-    if (ok)
+    status = run_again(v, c, 1, NULL, &first, "second run");
+    if (status == RFN_OK && v->device != RFN_DEVICE_CUDA)
     {
-        restore(c);
         struct rfn_fault again = { 0 };
-        ok = run(v, c, 2, &again) && copies_equal(&first, c, "two threads") &&
-             ck_same_fault(c, &again, &fault);
+        status = run_again(v, c, 2, &again, &first, "two threads");
+        if (status == RFN_OK && !ck_same_fault(c, &again, &fault))
+            status = RFN_CORRUPT;
     }
     copies_drop(&first, c);
-    return ok && spec->verify(c, &fault, tolerance);
+    return status != RFN_OK || spec->verify(c, &fault, tolerance) ? status : RFN_CORRUPT;
 }
 
-static void run_cases(struct harness *h, const struct options *o)
+/* Behind the last case of an op. */
+static void print_worst(const struct rfn_op *op, const struct ck_variant *v,
+                        struct ck_numbers *worst)
 {
-    struct ck_numbers worst[CK_COUNT(variants)] = { { 0 } };
-    const struct ck_spec *spec;
-    for (size_t v = 0; v < CK_COUNT(variants); v++)
-        for (int i = 0; (spec = spec_at(i)); i++)
-        {
-            if (!wanted(o, spec->op) || (o->only >= 0 && o->only != i) ||
-                (spec->slow && !o->slow && o->only < 0))
-                continue;
-            struct ck_case c;
-            char name[128];
-            snprintf(name, sizeof name, "%d %s/%s [%s]", i, spec->op->name, spec->name,
-                     variants[v].name);
-            ck_build(&c, spec, h->seed);
-            int ok = run_case(&variants[v], spec, &c);
-            harness_check(h, name, ok, "%s", c.reason);
-            struct ck_numbers *w = &worst[v], *n = &c.numbers;
-            if (n->format_l2 > 0)
-                printf("     %s: relative L2 to full precision %.2e\n", name,
-                       n->format_l2);
-            if (h->verbose && n->l2 > 0)
-                printf("     %s: O %.2e, O rounded %.2e, LSE %.2e\n", name, n->l2,
-                       n->l2_rounded, n->lse);
-            w->l2 = n->l2 > w->l2 ? n->l2 : w->l2;
-            w->l2_rounded = n->l2_rounded > w->l2_rounded ? n->l2_rounded : w->l2_rounded;
-            w->lse = n->lse > w->lse ? n->lse : w->lse;
-            ck_destroy(&c);
-        }
-    for (size_t v = 0; v < CK_COUNT(variants); v++)
-        if (worst[v].l2 > 0)
-            printf("sparse_mla [%s], worst row: O %.2e relative L2 (%.2e to the rounded "
-                   "reference), LSE %.2e\n",
-                   variants[v].name, worst[v].l2, worst[v].l2_rounded, worst[v].lse);
+    if (op && worst->l2 > 0)
+        printf("%s [%s], worst row: O %.2e relative L2 (%.2e to the rounded "
+               "reference), LSE %.2e\n",
+               op->name, v->name, worst->l2, worst->l2_rounded, worst->lse);
+    if (op && worst->l2_logits > 0)
+        printf("%s [%s], worst row: %.2e relative L2\n", op->name, v->name,
+               worst->l2_logits);
+    *worst = (struct ck_numbers) { 0 };
 }
 
-/* ---- broken twins -------------------------------------------------------------------- */
+static void keep_worst(const struct harness *h, const char *name,
+                       const struct ck_numbers *n, struct ck_numbers *w)
+{
+    if (n->format_l2 > 0)
+        printf("     %s: relative L2 to full precision %.2e\n", name, n->format_l2);
+    if (h->verbose && n->l2 > 0)
+        printf("     %s: O %.2e, O rounded %.2e, LSE %.2e\n", name, n->l2, n->l2_rounded,
+               n->lse);
+    if (h->verbose && n->l2_logits > 0)
+        printf("     %s: logits %.2e\n", name, n->l2_logits);
+    w->l2_logits = n->l2_logits > w->l2_logits ? n->l2_logits : w->l2_logits;
+    w->l2 = n->l2 > w->l2 ? n->l2 : w->l2;
+    w->l2_rounded = n->l2_rounded > w->l2_rounded ? n->l2_rounded : w->l2_rounded;
+    w->lse = n->lse > w->lse ? n->lse : w->lse;
+}
 
 /* Found out once a case, so that big ones are not built for every twin. */
 enum size
 {
     UNKNOWN,
+    SMALLEST, /* --small */
     SMALL,
     BIG
 };
 static unsigned char sizes[1024];
 
-static int small(const struct ck_case *c)
+static enum size size_of(int i, const struct ck_case *c)
 {
     struct rfn_cost cost = c->op->cost(&c->args);
-    return cost.flops <= BROKEN_FLOPS_MAX &&
-           cost.bytes_read + cost.bytes_written <= BROKEN_BYTES_MAX;
+    int64_t bytes = cost.bytes_read + cost.bytes_written;
+    sizes[i] = cost.flops <= SMALL_FLOPS_MAX && bytes <= SMALL_BYTES_MAX     ? SMALLEST
+               : cost.flops <= BROKEN_FLOPS_MAX && bytes <= BROKEN_BYTES_MAX ? SMALL
+                                                                             : BIG;
+    return sizes[i];
 }
+
+/* Whether the options leave a case that is built out for its size. */
+static int too_big(const struct options *o, const struct ck_variant *v, int i,
+                   const struct ck_case *c)
+{
+    if (o->only >= 0)
+        return 0;
+    enum size size = size_of(i, c);
+    return (o->small && size != SMALLEST) || (!o->variant && v->graph && size == BIG);
+}
+
+static int left_out(const struct options *o, const struct ck_variant *v, int i,
+                    const struct ck_spec *spec)
+{
+    if (!wanted(o, spec->op))
+        return 1;
+    if (o->only >= 0)
+        return o->only != i;
+    return (spec->slow && !o->slow) || (!o->variant && v->graph && i % GRAPH_EVERY);
+}
+
+/* RFN_DEVICE when nothing more can run in this variant. */
+static enum rfn_status run_one(struct harness *h, const struct options *o,
+                               const struct ck_variant *v, int i,
+                               struct ck_numbers *worst)
+{
+    const struct ck_spec *spec = spec_at(i);
+    enum rfn_status status = RFN_OK;
+    struct ck_case c;
+    char name[128];
+    snprintf(name, sizeof name, "%d %s/%s [%s]", i, spec->op->name, spec->name, v->name);
+    ck_build(&c, spec, h->seed);
+    if (!too_big(o, v, i, &c))
+    {
+        status = run_case(v, spec, &c);
+        if (status == RFN_UNSUPPORTED && v->device == RFN_DEVICE_CUDA)
+            harness_skip(h, name, c.reason);
+        else
+            harness_check(h, name, status == RFN_OK, "%s", c.reason);
+        keep_worst(h, name, &c.numbers, worst);
+    }
+    ck_destroy(&c);
+    return status;
+}
+
+static void run_variant(struct harness *h, const struct options *o,
+                        const struct ck_variant *v)
+{
+    struct ck_numbers worst = { 0 };
+    const struct rfn_op *op = NULL;
+    const struct ck_spec *spec;
+    enum rfn_status status = v->device ? ck_say_device(v) : RFN_OK;
+    if (status == RFN_UNSUPPORTED)
+    {
+        harness_skip(h, v->name, rfn_last_error());
+        return;
+    }
+    if (status != RFN_OK)
+        harness_check(h, v->name, 0, "%s", rfn_last_error());
+    for (int i = 0; status != RFN_DEVICE && (spec = spec_at(i)); i++)
+    {
+        if (left_out(o, v, i, spec))
+            continue;
+        if (spec->op != op)
+        {
+            print_worst(op, v, &worst);
+            op = spec->op;
+            if (v->device == RFN_DEVICE_CUDA && !op->cuda)
+                harness_skip(h, op->name, "no twin");
+        }
+        if (v->device == RFN_DEVICE_CUDA && !op->cuda)
+            continue;
+        status = run_one(h, o, v, i, &worst);
+        if (status == RFN_DEVICE)
+            printf("%s: the device is lost: cases behind %d were not run\n", v->name, i);
+    }
+    print_worst(op, v, &worst);
+}
+
+/* Whether a variant is asked for by name, by "all", or by default. */
+static int variant_wanted(const struct options *o, const struct ck_variant *v)
+{
+    if (o->variant)
+        return strcmp(o->variant, "all") == 0 || strcmp(o->variant, v->name) == 0;
+    return v->device == RFN_DEVICE_AUTO || (v->device == RFN_DEVICE_HOST && v->graph);
+}
+
+static int variant_known(const char *name)
+{
+    int known = strcmp(name, "all") == 0;
+    for (size_t v = 0; v < CK_COUNT(variants); v++)
+        known = known || strcmp(name, variants[v].name) == 0;
+    return known;
+}
+
+/* ---- broken twins -------------------------------------------------------------------- */
 
 /* Runs a twin over the small cases until one fails; its name goes to `ret_case`. */
 static int fails_somewhere(const struct ck_broken *b, uint64_t seed,
@@ -217,9 +350,8 @@ static int fails_somewhere(const struct ck_broken *b, uint64_t seed,
         struct ck_case c;
         struct rfn_fault fault = { 0 };
         ck_build(&c, spec, seed);
-        sizes[i] = small(&c) ? SMALL : BIG;
-        int fails = sizes[i] == SMALL &&
-                    !(run(&v, &c, 1, &fault) && spec->verify(&c, &fault, v.tolerance));
+        int fails = size_of(i, &c) != BIG && !(run(&v, &c, 1, &fault) == RFN_OK &&
+                                               spec->verify(&c, &fault, v.tolerance));
         if (fails)
         {
             *ret_case = spec->name;
@@ -283,18 +415,23 @@ int main(int argc, char **argv)
             o.op = argv[++i];
         else if (strcmp(argv[i], "--case") == 0 && i + 1 < argc)
             o.only = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--variant") == 0 && i + 1 < argc &&
+                 variant_known(argv[i + 1]))
+            o.variant = argv[++i];
         else if (strcmp(argv[i], "--slow") == 0)
             o.slow = 1;
+        else if (strcmp(argv[i], "--small") == 0)
+            o.small = 1;
         else if (strcmp(argv[i], "--list") == 0)
             listing = 1;
         else if (strcmp(argv[i], "--bench") == 0)
             bench = 1;
         else
         {
-            printf(
-                "checkop: %s: known are --op NAME, --case N, --seed S, --slow, --list, "
-                "--bench, --verbose\n",
-                argv[i]);
+            printf("checkop: %s: known are --variant host|host-device|host-graph|cuda|"
+                   "cuda-graph|all, --op NAME, --case N, --seed S, --slow, --small, "
+                   "--list, --bench, --verbose\n",
+                   argv[i]);
             return 2;
         }
     }
@@ -312,8 +449,10 @@ int main(int argc, char **argv)
             ck_bench(o.op, 2);
         return 0;
     }
-    run_cases(&h, &o);
-    if (o.only < 0)
+    for (size_t v = 0; v < CK_COUNT(variants); v++)
+        if (variant_wanted(&o, &variants[v]))
+            run_variant(&h, &o, &variants[v]);
+    if (o.only < 0 && variant_wanted(&o, &variants[0]))
     {
         ck_contracts(&h, o.op);
         ck_unmapped(&h, o.op);

@@ -3,8 +3,8 @@
  *
  * A case is an op, its arguments, and the guarded buffers that the arguments point into. A
  * variant runs a case somewhere and leaves the result in the same buffers: the host variant
- * calls the twin; one for another device copies whole buffers (bands too) there and back,
- * and moves every pointer by its buffer.
+ * calls the twin; one of a device copies whole buffers (bands too) there and back, and moves
+ * every pointer by its buffer.
  */
 #ifndef CHECKOP_H
 #define CHECKOP_H
@@ -12,6 +12,7 @@
 #include "tests/support/guard.h"
 #include "tests/support/rng.h"
 
+#include <refrain/device.h>
 #include <refrain/ops.h>
 #include <stdio.h>
 
@@ -25,6 +26,7 @@ struct ck_numbers
     double l2;         /* O against double on the same quantised inputs, worst row */
     double lse;        /* worst absolute difference of LSE */
     double l2_rounded; /* O against the same, rounded to bf16 first, worst row */
+    double l2_logits;  /* logits against double, worst row */
     double format_l2;  /* against full precision: says what the cache format costs */
 };
 
@@ -37,6 +39,12 @@ struct ck_case
         struct rfn_kv_pack_args kv_pack;
         struct rfn_index_topk_args index_topk;
         struct rfn_sparse_mla_args sparse_mla;
+        struct rfn_index_pack_args index_pack;
+        struct rfn_index_query_pack_args index_query_pack;
+        struct rfn_index_logits_args index_logits;
+        struct rfn_mla_combine_args mla_combine;
+        struct rfn_step_update_args step_update;
+        struct rfn_synth_fill_args synth_fill;
     } args;
     struct guard buffer[CK_BUFFERS];
     int buffers;
@@ -44,6 +52,9 @@ struct ck_case
     float
         *full[RFN_MLA_SOURCES]; /* [slot][QK] keys before they were quantised, or NULL */
     struct ck_numbers numbers;
+    const struct ck_spec *spec; /* what it was built from */
+    uint64_t seed;
+    int counted;      /* of faults only the op and the count are promised */
     char reason[256]; /* why it failed */
 };
 
@@ -64,10 +75,13 @@ struct ck_spec
 struct ck_variant
 {
     const char *name;
+    /* RFN_UNSUPPORTED: no twin for these arguments. Other errors leave c->reason. */
     enum rfn_status (*run)(const struct ck_variant *v, struct ck_case *c, int threads,
                            struct rfn_fault *fault);
     void (*host)(const void *args, const struct rfn_host_env *env); /* a twin put in */
     double tolerance;
+    enum rfn_device_kind device; /* AUTO: none, the twin is called */
+    int graph;
 };
 
 /* A wrong twin that at least one case must catch; bug 0 of each op is the right one. */
@@ -85,6 +99,21 @@ extern const int ck_broken_kv_packs, ck_broken_index_topks, ck_broken_sparse_mla
 extern const struct ck_spec ck_kv_pack_specs[], ck_index_topk_specs[],
     ck_sparse_mla_specs[];
 extern const int ck_kv_pack_count, ck_index_topk_count, ck_sparse_mla_count;
+
+extern const struct ck_broken ck_broken_index_pack[], ck_broken_index_query_pack[],
+    ck_broken_index_logits[];
+extern const int ck_broken_index_packs, ck_broken_index_query_packs,
+    ck_broken_index_logits_count;
+extern const struct ck_spec ck_index_pack_specs[], ck_index_query_pack_specs[],
+    ck_index_logits_specs[];
+extern const int ck_index_pack_count, ck_index_query_pack_count, ck_index_logits_count;
+
+extern const struct ck_broken ck_broken_mla_combine[], ck_broken_step_update[],
+    ck_broken_synth_fill[];
+extern const int ck_broken_mla_combines, ck_broken_step_updates, ck_broken_synth_fills;
+extern const struct ck_spec ck_mla_combine_specs[], ck_step_update_specs[],
+    ck_synth_fill_specs[];
+extern const int ck_mla_combine_count, ck_step_update_count, ck_synth_fill_count;
 
 /* ---- building ---------------------------------------------------------------------- */
 
@@ -117,6 +146,14 @@ int ck_fail(struct ck_case *c, const char *format, ...) RFN_PRINTF(2, 3);
 
 void ck_build(struct ck_case *c, const struct ck_spec *spec, uint64_t seed);
 void ck_destroy(struct ck_case *c);
+
+/* Runs a case through the public front end of a device, launched or captured and replayed:
+ * the run of the variants that have a device. */
+enum rfn_status ck_run_device(const struct ck_variant *v, struct ck_case *c, int threads,
+                              struct rfn_fault *fault);
+
+/* Opens and closes the variant's device once and prints what it is. */
+enum rfn_status ck_say_device(const struct ck_variant *v);
 
 /* ---- the other checks of checkop ---------------------------------------------------- */
 

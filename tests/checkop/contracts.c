@@ -14,6 +14,12 @@ union args
     struct rfn_kv_pack_args kv;
     struct rfn_index_topk_args topk;
     struct rfn_sparse_mla_args mla;
+    struct rfn_index_pack_args ipack;
+    struct rfn_index_query_pack_args iquery;
+    struct rfn_index_logits_args logits;
+    struct rfn_mla_combine_args combine;
+    struct rfn_step_update_args step;
+    struct rfn_synth_fill_args synth;
 };
 
 /* The check reads no data: one aligned address serves all views. */
@@ -52,6 +58,62 @@ static void make_mla(union args *a)
     a->mla.out = rfn_tensor_of(memory, RFN_BF16, 4, 16, 512, 0);
     a->mla.lse = rfn_tensor_of(memory, RFN_F32, 4, 16, 0, 0);
     a->mla.scale = 0.135f;
+}
+
+static void make_ipack(union args *a)
+{
+    a->ipack.k = rfn_tensor_of(memory, RFN_BF16, 4, 128, 0, 0);
+    a->ipack.slots = rfn_tensor_of(memory, RFN_I64, 4, 0, 0, 0);
+    a->ipack.pool = pool_of(RFN_INDEX_FP8_132);
+}
+
+static void make_iquery(union args *a)
+{
+    a->iquery.q = rfn_tensor_of(memory, RFN_BF16, 4, 16, 128, 0);
+    a->iquery.w = rfn_tensor_of(memory, RFN_F32, 4, 16, 0, 0);
+    a->iquery.q8 = rfn_tensor_of(memory, RFN_E4M3, 4, 16, 128, 0);
+    a->iquery.w8 = rfn_tensor_of(memory, RFN_F32, 4, 16, 0, 0);
+}
+
+static void make_logits(union args *a)
+{
+    a->logits.q8 = rfn_tensor_of(memory, RFN_E4M3, 4, 16, 128, 0);
+    a->logits.w8 = rfn_tensor_of(memory, RFN_F32, 4, 16, 0, 0);
+    a->logits.pool = pool_of(RFN_INDEX_FP8_132);
+    a->logits.table = rfn_tensor_of(memory, RFN_I32, 2, 80, 0, 0);
+    a->logits.request = rfn_tensor_of(memory, RFN_I32, 4, 0, 0, 0);
+    a->logits.lens = rfn_tensor_of(memory, RFN_I32, 4, 0, 0, 0);
+    a->logits.logits = rfn_tensor_of(memory, RFN_F32, 4, 5000, 0, 0);
+}
+
+static void make_combine(union args *a)
+{
+    a->combine.out_part = rfn_tensor_of(memory, RFN_F32, 3, 4, 16, 512);
+    a->combine.lse_part = rfn_tensor_of(memory, RFN_F32, 3, 4, 16, 0);
+    a->combine.out = rfn_tensor_of(memory, RFN_BF16, 4, 16, 512, 0);
+    a->combine.lse = rfn_tensor_of(memory, RFN_F32, 4, 16, 0, 0);
+}
+
+static void make_step(union args *a)
+{
+    a->step.lens = rfn_tensor_of(memory, RFN_I32, 4, 0, 0, 0);
+    a->step.q_lens = rfn_tensor_of(memory, RFN_I32, 4, 0, 0, 0);
+    a->step.table = rfn_tensor_of(memory, RFN_I32, 4, 80, 0, 0);
+    a->step.requests = rfn_tensor_of(memory, RFN_I32, 1, 0, 0, 0);
+    a->step.request = rfn_tensor_of(memory, RFN_I32, 8, 0, 0, 0);
+    a->step.context = rfn_tensor_of(memory, RFN_I32, 8, 0, 0, 0);
+    a->step.slots = rfn_tensor_of(memory, RFN_I64, 8, 0, 0, 0);
+    a->step.live = rfn_tensor_of(memory, RFN_I32, 1, 0, 0, 0);
+    a->step.next_n = 2;
+    a->step.page_tokens = 64;
+    a->step.pages = 100;
+}
+
+static void make_synth(union args *a)
+{
+    a->synth.out = rfn_tensor_of(memory, RFN_BF16, 4, 576, 0, 0);
+    a->synth.keys = rfn_tensor_of(memory, RFN_I64, 4, 0, 0, 0);
+    a->synth.amplitude = 1.0f;
 }
 
 /* X(args, name, status, "part|part" of the line, statement) */
@@ -159,7 +221,110 @@ static void make_mla(union args *a)
       a->source[1].indices = a->source[0].indices)                                       \
     X(mla, lens, INVALID, "source[0].lens: T = 5, but q: T = 4",                         \
       a->source[0].lens = rfn_tensor_of(memory, RFN_I32, 5, 0, 0, 0))                    \
-    X(mla, empty_field, INVALID, "empty_lse_positive: 2", a->empty_lse_positive = 2)
+    X(mla, empty_field, INVALID, "empty_lse_positive: 2", a->empty_lse_positive = 2)     \
+    X(ipack, right, OK, "", )                                                            \
+    X(ipack, strided, OK, "", a->k.stride[0] = 2112)                                     \
+    X(ipack, width, INVALID, "k: D = 64, but index_fp8_132 has 128", a->k.shape[1] = 64) \
+    X(ipack, dtype, INVALID, "k: dtype f32, but bf16", a->k.dtype = RFN_F32)             \
+    X(ipack, rows, INVALID, "slots: T = 5, but k: T = 4", a->slots.shape[0] = 5)         \
+    X(ipack, row_alignment, INVALID, "k: rows 264 bytes apart|16", a->k.stride[0] = 132) \
+    X(ipack, format, INVALID, "pool: format latent_fp8_656, but index_fp8_132",          \
+      a->pool.format = RFN_LATENT_FP8_656)                                               \
+    X(ipack, page_stride_short, INVALID, "pool: page stride of 8432 bytes|8448",         \
+      a->pool.page_stride_bytes = 8432)                                                  \
+    X(ipack, page_of_one_token, INVALID, "pool: page stride of 132 bytes|16",            \
+      a->pool.page_tokens = 1)                                                           \
+    X(ipack, scale, INVALID, "scale: 7", a->scale = (enum rfn_scale)7)                   \
+    X(ipack, floor_on, INVALID, "floor_on: 3", a->floor_on = (enum rfn_floor)3)          \
+    X(ipack, floor_of_zero, INVALID, "floor:", a->floor_on = RFN_FLOOR_AMAX)             \
+    X(iquery, right, OK, "", )                                                           \
+    X(iquery, bf16_weights, OK, "", a->w.dtype = RFN_BF16)                               \
+    X(iquery, weights_of_any_alignment, OK, "", a->w.dtype = RFN_BF16;                   \
+      a->w.stride[0] = 17; a->w.data = memory + 2)                                       \
+    X(iquery, few_heads, INVALID, "q: H = 3, but 4 .. 64",                               \
+      a->q.shape[1] = a->w.shape[1] = a->q8.shape[1] = a->w8.shape[1] = 3)               \
+    X(iquery, many_heads, INVALID, "q: H = 65, but 4 .. 64",                             \
+      a->q = rfn_tensor_of(memory, RFN_BF16, 4, 65, 128, 0);                             \
+      a->q8 = rfn_tensor_of(memory, RFN_E4M3, 4, 65, 128, 0);                            \
+      a->w = a->w8 = rfn_tensor_of(memory, RFN_F32, 4, 65, 0, 0))                        \
+    X(iquery, width, INVALID, "q: D = 64, but 128", a->q.shape[2] = a->q8.shape[2] = 64) \
+    X(iquery, other_heads, INVALID, "w: H = 8, but q: H = 16", a->w.shape[1] = 8)        \
+    X(iquery, weights_dtype, INVALID, "w: dtype i32, but f32 or bf16",                   \
+      a->w.dtype = RFN_I32)                                                              \
+    X(iquery, q8_dtype, INVALID, "q8: dtype u8, but e4m3", a->q8.dtype = RFN_U8)         \
+    X(iquery, q8_alignment, INVALID, "q8: address|16-byte", a->q8.data = memory + 8)     \
+    X(iquery, scale, INVALID, "scale: -1", a->scale = (enum rfn_scale) - 1)              \
+    X(logits, right, OK, "", )                                                           \
+    X(logits, no_columns, OK, "", a->logits.shape[1] = 0; a->logits.data = NULL)         \
+    X(logits, strided_table, OK, "", a->table.stride[0] = 81)                            \
+    X(logits, few_heads, INVALID, "q8: H = 3, but 4 .. 64",                              \
+      a->q8.shape[1] = a->w8.shape[1] = 3)                                               \
+    X(logits, many_heads, INVALID, "q8: H = 65, but 4 .. 64",                            \
+      a->q8 = rfn_tensor_of(memory, RFN_E4M3, 4, 65, 128, 0);                            \
+      a->w8 = rfn_tensor_of(memory, RFN_F32, 4, 65, 0, 0))                               \
+    X(logits, width, INVALID, "q8: D = 64, but 128", a->q8.shape[2] = 64)                \
+    X(logits, weights, INVALID, "w8: dtype bf16, but f32", a->w8.dtype = RFN_BF16)       \
+    X(logits, format, INVALID, "pool: format latent_fp8_584, but index_fp8_132",         \
+      a->pool.format = RFN_LATENT_FP8_584)                                               \
+    X(logits, no_table, INVALID, "table: not given", a->table.data = NULL)               \
+    X(logits, request, INVALID, "request: T = 2, but q8: T = 4",                         \
+      a->request.shape[0] = 2)                                                           \
+    X(logits, lens, INVALID, "lens: T = 3, but q8: T = 4", a->lens.shape[0] = 3)         \
+    X(logits, rows, INVALID, "logits: T = 5, but q8: T = 4", a->logits.shape[0] = 5)     \
+    X(logits, q8_alignment, INVALID, "q8: rows 2056 bytes apart|16",                     \
+      a->q8.stride[0] = 2056)                                                            \
+    X(combine, right, OK, "", )                                                          \
+    X(combine, bf16, OK, "", a->out_part.dtype = RFN_BF16)                               \
+    X(combine, without_lse, OK, "", a->lse.data = NULL)                                  \
+    X(combine, no_rows_dense, OK, "", a->out_part.shape[1] = a->lse_part.shape[1] = 0;   \
+      a->out_part.stride[0] = a->lse_part.stride[0] = 0;                                 \
+      a->out.shape[0] = a->lse.shape[0] = 0)                                             \
+    X(combine, dtype, INVALID, "out_part: dtype i32, but f32 or bf16",                   \
+      a->out_part.dtype = RFN_I32)                                                       \
+    X(combine, partials, INVALID, "lse_part: N = 2, but out_part: N = 3",                \
+      a->lse_part.shape[0] = 2)                                                          \
+    X(combine, rows, INVALID, "out: T = 3, but out_part: T = 4", a->out.shape[0] = 3)    \
+    X(combine, width, INVALID, "out: V = 256, but out_part: V = 512",                    \
+      a->out.shape[2] = 256)                                                             \
+    X(combine, overlap, INVALID, "out_part: stride 8192|32768",                          \
+      a->out_part.stride[0] = 8192)                                                      \
+    X(combine, row_alignment, INVALID, "out_part: rows 2056 bytes apart|16",             \
+      a->out_part.stride[2] = 514;                                                       \
+      a->out_part.stride[1] = 514 * 16; a->out_part.stride[0] = 514 * 64)                \
+    X(combine, sink, INVALID, "sink: H = 15, but out_part: H = 16",                      \
+      a->sink = rfn_tensor_of(memory, RFN_F32, 15, 0, 0, 0))                             \
+    X(combine, not_given, INVALID, "lse_part: not given", a->lse_part.data = NULL)       \
+    X(combine, empty_field, INVALID, "empty_lse_positive: -1",                           \
+      a->empty_lse_positive = -1)                                                        \
+    X(step, right, OK, "", )                                                             \
+    X(step, advance, OK, "", a->advance = a->requests)                                   \
+    X(step, next_n_of_0, INVALID, "next_n = 0|8", a->next_n = 0)                         \
+    X(step, next_n_of_9, INVALID, "next_n = 9|8", a->next_n = 9)                         \
+    X(step, rows, INVALID, "request: T = 8, but lens: R = 4 with next_n = 3 has 12",     \
+      a->next_n = 3)                                                                     \
+    X(step, rows_of_one, INVALID, "slots: T = 7, but request: T = 8",                    \
+      a->slots.shape[0] = 7)                                                             \
+    X(step, requests, INVALID, "q_lens: R = 5, but lens: R = 4", a->q_lens.shape[0] = 5) \
+    X(step, table, INVALID, "table: R = 3, but lens: R = 4", a->table.shape[0] = 3)      \
+    X(step, no_table_width, OK, "", a->table.shape[1] = 0; a->table.data = NULL)         \
+    X(step, slots_dtype, INVALID, "slots: dtype i32, but i64", a->slots.dtype = RFN_I32) \
+    X(step, no_live, INVALID, "live: not given", a->live.data = NULL)                    \
+    X(step, page_tokens, INVALID, "page_tokens = 0", a->page_tokens = 0)                 \
+    X(step, pages, INVALID, "pages = 0", a->pages = 0)                                   \
+    X(step, slots_overflow, INVALID, "pages = |64 tokens overflow",                      \
+      a->pages = INT64_MAX / 63)                                                         \
+    X(synth, right, OK, "", )                                                            \
+    X(synth, f32, OK, "", a->out.dtype = RFN_F32)                                        \
+    X(synth, amplitude_of_0, INVALID, "amplitude: 0", a->amplitude = 0)                  \
+    X(synth, amplitude_negative, INVALID, "amplitude: -1", a->amplitude = -1)            \
+    X(synth, amplitude_nan, INVALID, "amplitude: ", a->amplitude = NAN)                  \
+    X(synth, amplitude_infinite, INVALID, "amplitude: inf", a->amplitude = INFINITY)     \
+    X(synth, amplitude_subnormal, INVALID, "amplitude: ", a->amplitude = 0x1p-112f)      \
+    X(synth, keys, INVALID, "keys: T = 3, but out: T = 4", a->keys.shape[0] = 3)         \
+    X(synth, dtype, INVALID, "out: dtype e4m3, but f32 or bf16",                         \
+      a->out.dtype = RFN_E4M3)                                                           \
+    X(synth, row_alignment, INVALID, "out: rows 1160 bytes apart|16",                    \
+      a->out.stride[0] = 580)
 
 #define X(kind, name, status, parts, ...)                                                \
     static void spoil_##kind##_##name(union args *all)                                   \
@@ -171,6 +336,12 @@ static void make_mla(union args *a)
 #define rfn_op_args_kv rfn_kv_pack_args
 #define rfn_op_args_topk rfn_index_topk_args
 #define rfn_op_args_mla rfn_sparse_mla_args
+#define rfn_op_args_ipack rfn_index_pack_args
+#define rfn_op_args_iquery rfn_index_query_pack_args
+#define rfn_op_args_logits rfn_index_logits_args
+#define rfn_op_args_combine rfn_mla_combine_args
+#define rfn_op_args_step rfn_step_update_args
+#define rfn_op_args_synth rfn_synth_fill_args
 SPOILED(X)
 #undef X
 
@@ -186,6 +357,12 @@ static const struct contract
 #define op_kv &rfn_op_kv_pack
 #define op_topk &rfn_op_index_topk
 #define op_mla &rfn_op_sparse_mla
+#define op_ipack &rfn_op_index_pack
+#define op_iquery &rfn_op_index_query_pack
+#define op_logits &rfn_op_index_logits
+#define op_combine &rfn_op_mla_combine
+#define op_step &rfn_op_step_update
+#define op_synth &rfn_op_synth_fill
 #define X(kind, name, status, parts, ...)                                                \
     { op_##kind, make_##kind, #name, RFN_##status, parts, spoil_##kind##_##name },
     SPOILED(X)

@@ -34,9 +34,32 @@ int ref_pack_row(const struct rfn_pool *pool, int64_t slot, const uint16_t *kv,
 void ref_kv_pack(const struct rfn_kv_pack_args *a, struct rfn_fault *fault);
 void ref_index_topk(const struct rfn_index_topk_args *a, struct rfn_fault *fault);
 
+/* The planar index page: where a key and its scale are. */
+unsigned char *ref_index_key(const struct rfn_pool *pool, int64_t slot);
+unsigned char *ref_index_scale(const struct rfn_pool *pool, int64_t slot);
+
+/* One group of 128 with the indexer's default floor; returns whether it has a NaN. */
+int ref_index_quantise(const uint16_t *x, enum rfn_scale kind, enum rfn_floor floor_on,
+                       float floor, uint8_t *ret_q, float *ret_scale);
+float ref_index_share(int64_t H); /* D^-0.5 * H^-0.5 */
+void ref_index_pack(const struct rfn_index_pack_args *a, struct rfn_fault *fault);
+void ref_index_query_pack(const struct rfn_index_query_pack_args *a,
+                          struct rfn_fault *fault);
+
+/* Scores [T][S] as doubles, columns below the length only; `ret_size` is the sum of the
+ * magnitudes that went into each. */
+void ref_index_logits(const struct rfn_index_logits_args *a, double *ret,
+                      double *ret_size, struct rfn_fault *fault);
+
 /* O [T,H,V] and LSE [T,H] as doubles. full[i], where not NULL, holds source i's keys as
  * [slot][QK] floats and is used in place of the pool's bytes. */
 void ref_sparse_mla(const struct rfn_sparse_mla_args *a, float *const *full,
                     double *ret_o, double *ret_lse, struct rfn_fault *fault);
+
+/* O [T,H,V] and LSE [T,H] as doubles. */
+void ref_mla_combine(const struct rfn_mla_combine_args *a, double *ret_o,
+                     double *ret_lse);
+void ref_step_update(const struct rfn_step_update_args *a, struct rfn_fault *fault);
+void ref_synth_fill(const struct rfn_synth_fill_args *a);
 
 #endif

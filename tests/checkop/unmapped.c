@@ -4,6 +4,7 @@
 #include "tests/checkop/checkop.h"
 #include "tests/support/harness.h"
 
+#include <math.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -75,6 +76,100 @@ static void run_sparse_mla(void)
     run(&rfn_op_sparse_mla, &a);
 }
 
+/* Row 0 lives; its second partial is empty and, as all of row 1, unreadable. */
+static void run_mla_combine(void)
+{
+    struct rfn_mla_combine_args a = { .empty_lse_positive = 0 };
+    static int32_t live = 1;
+    static _Alignas(16) uint16_t out[2 * 8 * 512];
+    static float lse_part[2 * 2 * 8];
+    for (int i = 16; i < 32; i++)
+        lse_part[i] = -INFINITY;
+    a.out_part = rfn_tensor_of(cliff(8 * 1024, 3 * 8 * 1024), RFN_BF16, 2, 2, 8, 512);
+    a.lse_part = rfn_tensor_of(lse_part, RFN_F32, 2, 2, 8, 0);
+    a.live = rfn_tensor_of(&live, RFN_I32, 1, 0, 0, 0);
+    a.out = rfn_tensor_of(out, RFN_BF16, 2, 8, 512, 0);
+    run(&rfn_op_mla_combine, &a);
+}
+
+/* Of four requests two live; the others, and the table behind the length, are unreadable. */
+static void run_step_update(void)
+{
+    struct rfn_step_update_args a = { .next_n = 2, .page_tokens = 64, .pages = 10 };
+    static int32_t requests = 2, advance = 1, live, request[8], context[8];
+    static int64_t slots[8];
+    int32_t *lens = (int32_t *)cliff(8, 8), *q_lens = (int32_t *)cliff(8, 8);
+    lens[0] = lens[1] = 64;
+    q_lens[0] = q_lens[1] = 2;
+    a.lens = rfn_tensor_of(lens, RFN_I32, 4, 0, 0, 0);
+    a.q_lens = rfn_tensor_of(q_lens, RFN_I32, 4, 0, 0, 0);
+    a.table = rfn_tensor_of(cliff(4 * 17, 4 * 47), RFN_I32, 4, 16, 0, 0);
+    a.requests = rfn_tensor_of(&requests, RFN_I32, 1, 0, 0, 0);
+    a.advance = rfn_tensor_of(&advance, RFN_I32, 1, 0, 0, 0);
+    a.request = rfn_tensor_of(request, RFN_I32, 8, 0, 0, 0);
+    a.context = rfn_tensor_of(context, RFN_I32, 8, 0, 0, 0);
+    a.slots = rfn_tensor_of(slots, RFN_I64, 8, 0, 0, 0);
+    a.live = rfn_tensor_of(&live, RFN_I32, 1, 0, 0, 0);
+    run(&rfn_op_step_update, &a);
+}
+
+/* Rows 0 and 1 live; keys and output of rows 2 and 3 may not be touched. */
+static void run_synth_fill(void)
+{
+    struct rfn_synth_fill_args a = { .amplitude = 1.0f };
+    static int32_t live = 2;
+    a.out = rfn_tensor_of(cliff(2 * 1152, 2 * 1152), RFN_BF16, 4, 576, 0, 0);
+    a.keys = rfn_tensor_of(cliff(16, 16), RFN_I64, 4, 0, 0, 0);
+    a.live = rfn_tensor_of(&live, RFN_I32, 1, 0, 0, 0);
+    run(&rfn_op_synth_fill, &a);
+}
+
+/* Rows 0 and 1 live; rows 2 and 3 of every input are unreadable. */
+static void run_index_pack(void)
+{
+    struct rfn_index_pack_args a = { .scale = RFN_SCALE_F32 };
+    static int32_t live = 2;
+    static _Alignas(16) unsigned char pool[4 * 132];
+    a.k = rfn_tensor_of(cliff(2 * 256, 2 * 256), RFN_BF16, 4, 128, 0, 0);
+    a.slots = rfn_tensor_of(cliff(16, 16), RFN_I64, 4, 0, 0, 0);
+    a.live = rfn_tensor_of(&live, RFN_I32, 1, 0, 0, 0);
+    a.pool = (struct rfn_pool) { pool, RFN_INDEX_FP8_132, 4, 1, 0 };
+    run(&rfn_op_index_pack, &a);
+}
+
+static void run_index_query_pack(void)
+{
+    struct rfn_index_query_pack_args a = { .scale = RFN_SCALE_F32 };
+    static int32_t live = 2;
+    static float w8[4 * 4];
+    static _Alignas(16) uint8_t q8[4 * 4 * 128];
+    a.q = rfn_tensor_of(cliff(2 * 1024, 2 * 1024), RFN_BF16, 4, 4, 128, 0);
+    a.w = rfn_tensor_of(cliff(2 * 16, 2 * 16), RFN_F32, 4, 4, 0, 0);
+    a.live = rfn_tensor_of(&live, RFN_I32, 1, 0, 0, 0);
+    a.q8 = rfn_tensor_of(q8, RFN_E4M3, 4, 4, 128, 0);
+    a.w8 = rfn_tensor_of(w8, RFN_F32, 4, 4, 0, 0);
+    run(&rfn_op_index_query_pack, &a);
+}
+
+/* A row of one page, with two in its table of which the second is unreadable; row 1 is past
+ * the live count and unreadable too. */
+static void run_index_logits(void)
+{
+    struct rfn_index_logits_args a = { 0 };
+    static int32_t live = 1;
+    static float logits[2 * 128];
+    a.q8 = rfn_tensor_of(cliff(512, 512), RFN_E4M3, 2, 4, 128, 0);
+    a.w8 = rfn_tensor_of(cliff(16, 16), RFN_F32, 2, 4, 0, 0);
+    a.pool = (struct rfn_pool) { cliff(8448, 8448), RFN_INDEX_FP8_132, 64, 2, 0 };
+    a.table = rfn_tensor_of(cliff(4, 4), RFN_I32, 1, 2, 0, 0);
+    a.request = rfn_tensor_of(cliff(4, 4), RFN_I32, 2, 0, 0, 0);
+    a.lens = rfn_tensor_of(cliff(4, 4), RFN_I32, 2, 0, 0, 0);
+    a.live = rfn_tensor_of(&live, RFN_I32, 1, 0, 0, 0);
+    a.logits = rfn_tensor_of(logits, RFN_F32, 2, 128, 0, 0);
+    ((int32_t *)a.lens.data)[0] = 64;
+    run(&rfn_op_index_logits, &a);
+}
+
 void ck_unmapped(struct harness *h, const char *op)
 {
     static const struct
@@ -89,6 +184,20 @@ void ck_unmapped(struct harness *h, const char *op)
           run_index_topk },
         { &rfn_op_sparse_mla, "sparse_mla: masked slots are never loaded",
           run_sparse_mla },
+        { &rfn_op_index_pack, "index_pack: rows past the live count are never read",
+          run_index_pack },
+        { &rfn_op_index_query_pack,
+          "index_query_pack: rows past the live count are never read",
+          run_index_query_pack },
+        { &rfn_op_index_logits,
+          "index_logits: keys and pages past the length are never loaded",
+          run_index_logits },
+        { &rfn_op_mla_combine, "mla_combine: empty partials are never read",
+          run_mla_combine },
+        { &rfn_op_step_update, "step_update: dead requests are never read",
+          run_step_update },
+        { &rfn_op_synth_fill, "synth_fill: rows past the live count are never touched",
+          run_synth_fill },
     };
     for (size_t i = 0; i < CK_COUNT(list); i++)
     {

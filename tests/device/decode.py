@@ -77,67 +77,109 @@ class Check:
                 self.problems.append("%s is %s, not %s" % (key, got.get(key), value))
 
 
+# Contexts of up to 120 tokens, top-k of 64: both length classes and all buckets up to 8 come
+# up.
+SMALL = ["--geometry", "tiny", "--context-limit", 120, "--requests", 20]
+# Of two pages a request: with 13, eight of them have to wait for others to leave.
+WHOLE = SMALL + ["--steps", 0, "--pool-pages", 13, "--verify", 12]
+MODELS = (["--layers", 1], ["--next-n", 3], ["--buckets", "3,5,8"],
+          ["--arrivals", "timed:40"], ["--arrivals=timed:0.5", "--next-n", 8, "--batch", 3],
+          ["--seed", "0xffffffffffffffff"])
+
+
 def good_runs(check, seeds):
-    got = check.totals([], OK)
-    check.due(got, bit_equal=None, max_rel_err=None, findings=0, device="host", layers=2)
-    got = check.totals(["--steps", 0, "--verify", 1000], OK)
-    check.due(got, bit_equal=True, findings=0, pages_leaked=0, waited=0, eager_steps=0,
-              graphs=5, buckets_used=5, finished=got.get("requests"))
+    got = check.totals(SMALL + ["--steps", 8], OK)
+    check.due(got, bit_equal=None, max_rel_err=None, findings=0, device="host", layers=2,
+              geometry="tiny", steps=8, replays=8, requests=20)
+    got = check.totals(WHOLE, OK)
+    check.due(got, bit_equal=True, findings=0, pages_leaked=0, eager_steps=0, buckets_used=3,
+              graphs=5, finished=20)
     if not 0 < got.get("max_rel_err", 1) < 4e-3:
         check.problems.append("max_rel_err %s" % got.get("max_rel_err"))
+    if not (got.get("waited", 0) >= 1 and 0 < got.get("padding_waste", 0) < 1):
+        check.problems.append("%s" % got)
     same = {key: value for key, value in got.items() if key not in TIMES}
     for sched in ["lazy"] + ["random:%d" % seed for seed in range(1, seeds + 1)]:
-        again = check.totals(["--steps", 0, "--verify", 1000], OK, sched=sched)
+        again = check.totals(WHOLE, OK, sched=sched)
         check.due(again, **same)
+    for more in MODELS:
+        got = check.totals(SMALL + ["--steps", 90, "--verify", 8] + more, OK)
+        check.due(got, bit_equal=True, findings=0, pages_leaked=0, eager_steps=0)
+    # The default model, past its top-k: the indexer decides.
+    got = check.totals(["--layers", 1, "--context-limit", 2300, "--requests", 2, "--batch", 2,
+                        "--steps", 3, "--verify", 2], OK, "2 rows against double")
+    check.due(got, geometry="deepseek-v3.2", bit_equal=True, findings=0, layers=1)
+
+
+def few_requests(check):
     one = check.path("one", GOOD % (1, 1, "0"))
-    got = check.totals(["--trace", one, "--verify", 9, "--batch", 1], OK, "1 steps: bit_equal")
+    tiny = ["--geometry", "tiny"]
+    got = check.totals(tiny + ["--trace", one, "--verify", 9, "--batch", 1], OK,
+                       "1 steps: bit_equal")
     check.due(got, requests=1, finished=1, steps=1, tokens=1, graphs=1, padding_waste=0)
     long = check.path("long", GOOD % (5, 3, "0") + GOOD % (
         100000, 100000, ", ".join(map(str, range(196)))))
-    got = check.totals(["--trace", long, "--verify", 3, "--steps", 3], OK)
+    got = check.totals(tiny + ["--trace", long, "--verify", 3, "--steps", 3], OK)
     check.due(got, requests=2, finished=1, steps=3, tokens=6)
     # The n-th line is not looked at when n - 1 are asked for.
     tail = check.path("tail", GOOD % (70, 2, "0") + "nonsense\n")
-    check.due(check.totals(["--trace", tail, "--requests", 1], OK), requests=1)
+    check.due(check.totals(tiny + ["--trace", tail, "--requests", 1], OK), requests=1)
+    # Two full blocks, the first shared: 16 pages, and one more each for what is generated.
+    twins = check.path("twins", GOOD % (1024, 3, "4, 5") + GOOD % (1024, 3, "4, 6"))
+    got = check.totals(tiny + ["--trace", twins, "--pool-pages", 26, "--verify", 3], OK,
+                       "2048 tokens, 512 of them shared")
+    check.due(got, waited=0, finished=2, steps=3, bit_equal=True, pages_leaked=0)
+    got = check.totals(tiny + ["--trace", twins, "--pool-pages", 25, "--verify", 9], OK)
+    check.due(got, waited=1, finished=2, steps=6, bit_equal=True, pages_leaked=0)
+    # One arrives in the middle of the other's life, one behind everything.
+    late = check.path("late", GOOD % (9, 6, "1")
+                      + (GOOD % (9, 2, "2")).replace(": 0", ": 30", 1)
+                      + (GOOD % (9, 1, "3")).replace(": 0", ": 9000", 1))
+    got = check.totals(tiny + ["--trace", late, "--arrivals", "timed:10"], OK)
+    check.due(got, steps=7, tokens=9, finished=3, waited=0)
+    check.due(check.totals(tiny + ["--trace", late], OK), steps=6, finished=3)
 
 
 def verified_steps(check):
-    for asked, done in ((0, None), (1, 1), (2, 2), (3, 3), (7, 7), (63, 63), (64, 64),
-                        (10**9, 64)):
+    for asked, done in ((0, None), (1, 1), (2, 2), (7, 7), (63, 63), (10**9, 64)):
         word = "verify +off" if done is None else "verify +%d steps: bit_equal true" % done
-        check.run(["--verify", asked], OK, word)
+        check.run(SMALL + ["--batch", 2, "--steps", 64, "--verify", asked], OK, word)
+
+
+RULES = {"host-sync": "CAP001", "sync-copy": "CAP002", "pageable-copy": "CAP003",
+         "stray-stream": "CAP004", "alloc-in-region": "CAP009", "early-host-read": "CAP017",
+         "cache-transpose-copy": "CAP056", "host-scalar-tensor": "CAP057",
+         "corrupt-workspace": "bit_equal"}
 
 
 def mistakes(check):
     listed = check.run(["--inject", "list"], OK)
-    rows = [line.split()[:2] for line in listed.splitlines()]
-    if sorted(rows) != sorted([["host-sync", "CAP001"], ["sync-copy", "CAP002"],
-                               ["pageable-copy", "CAP003"], ["stray-stream", "CAP004"],
-                               ["corrupt-workspace", "bit_equal"]]):
+    rows = dict(line.split()[:2] for line in listed.splitlines())
+    if rows != RULES:
         check.problems.append("--inject list: %s" % rows)
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tools/inject.c")
     with open(source, encoding="utf-8") as file:
         lines = file.read().splitlines()
-    for name, rule in rows:
+    small = SMALL + ["--batch", 4, "--steps", 16]
+    for name, rule in rows.items():
         if rule == "bit_equal":
-            got = check.totals(["--inject", name], FINDINGS, "bit_equal false",
+            got = check.totals(small + ["--inject", name], FINDINGS, "bit_equal false",
                                r"top-k slots\[0\]\[0\]")
             check.due(got, bit_equal=False, findings=0)
             continue
+        refused = name in ("host-sync", "alloc-in-region")
         for sched in ("fifo", "lazy"):
-            got = check.totals(["--inject", name], FINDINGS, rule, name, sched=sched)
-            check.due(got, findings=1, bit_equal=None, steps=64,
-                      graphs=4 if name == "host-sync" else 5)
-        output = check.run(["--inject", name, "--verify", 4], FINDINGS, "bit_equal true")
-        place = re.search(r"tools/inject\.c:(\d+)\D", output)
+            got = check.totals(small + ["--inject", name], FINDINGS, rule, sched=sched)
+            check.due(got, findings=1, bit_equal=None, steps=16, eager_steps=int(refused),
+                      replays=16 - refused)
+        output = check.run(small + ["--inject", name, "--verify", 4], FINDINGS,
+                           "bit_equal true", r"(decode step > forward 0|replay): ")
+        place = re.search(r"tools/inject\.c:(\d+)\D.*%s" % rule, output)
         function = "plant_" + name.replace("-", "_")
-        near = lines[max(0, int(place.group(1)) - 6):int(place.group(1))] if place else []
+        near = lines[max(0, int(place.group(1)) - 8):int(place.group(1))] if place else []
         if not any(function in line for line in near):
             check.problems.append("%s: found at %s, planted in %s" % (
                 name, place and place.group(0), function))
-    # The only bucket has no graph: nothing can be replayed, and the run says so.
-    got = check.totals(["--inject", "host-sync", "--batch", 1], FINDINGS, "no graph holds 1")
-    check.due(got, findings=1, graphs=0, replays=0, steps=0, tokens=0, pages_leaked=0)
 
 
 def arguments(check):
@@ -157,15 +199,36 @@ def arguments(check):
             (["--verify", "-3"], ["--verify -3 is outside 0 .. "]),
             (["--seed", "-1"], ["--seed"]),
             (["--seed", "18446744073709551616"], ["outside 0 .. 18446744073709551615"]),
-            (["--geometry", "tinny"], ["nearest is 'tiny'"]),
-            (["--geometry", "glm5"], ["nearest is 'glm-5'"]),
-            (["--geometry", "deepseek-v3.2"], ["cannot run"]),
+            (["--geometry", "tinny"], ["tinny.* nearest is tiny"]),
+            (["--geometry", "glm5"], ["nearest is glm-5"]),
+            (["--layers", "62"], ["--layers 62: deepseek-v3.2 has 61"]),
+            (["--geometry", "tiny", "--layers", "3"], ["--layers 3: tiny has 2"]),
+            (["--layers", "0"], ["--layers 0 is outside 1 .. "]),
+            (["--next-n", "0"], ["--next-n 0 is outside 1 .. 8"]),
+            (["--next-n", "9"], ["--next-n 9 is outside 1 .. 8"]),
+            (["--context-limit", "163841"], ["--context-limit 163841.* 163840 tokens"]),
+            (["--context-limit", "1"], ["--context-limit 1 is outside 2 .. "]),
+            (["--pool-pages", "0"], ["--pool-pages 0 is outside 1 .. "]),
+            (["--pool-pages", "3", "--geometry", "tiny"],
+             ["one request needs 128 pages, the pool has 3"]),
+            (["--pool-pages", "99999999"], ["--pool-pages 99999999.* is the most"]),
+            (["--layers", "61", "--requests", "64"], ["one request needs", "the pool has 6"]),
+            (["--buckets", "4,2,8"], ["--buckets: 2 after 4"]),
+            (["--buckets", "4,4,8"], ["--buckets: 4 after 4"]),
+            (["--buckets", "2,16"], ["--buckets: 16 after 2.* --batch 8"]),
+            (["--buckets", "2,4"], ["--buckets end at 4, but --batch is 8"]),
+            (["--buckets", "0,8"], ["--buckets: 0 after 0"]),
+            (["--buckets", "2,,8"], ["whole numbers with commas", "'2,,8'"]),
+            (["--buckets", ""], ["whole numbers with commas"]),
+            (["--arrivals", "open"], ["'open'", "'closed'", "timed:<ms per step>"]),
+            (["--arrivals", "timed:"], ["timed: wants milliseconds"]),
+            (["--arrivals", "timed:-1"], ["'-1'"]),
+            (["--arrivals", "timed:nan"], ["'nan'"]),
             (["--device", "gpu"], ["'gpu'", "nearest"]),
             (["--inject", "sync-cpy"], ["nearest is 'sync-copy'"]),
             (["extra"], ["unexpected argument 'extra'"]),
             (["--" + "x" * 5000, "1"], ["nearest"])):
         check.run(args, ARGUMENTS, *words)
-    check.run(["--seed", "0xffffffffffffffff", "--steps", 2, "--verify", 2], OK)
 
 
 def traces(check):
@@ -198,7 +261,8 @@ def files(check):
         if len(output.splitlines()) != 1:
             check.problems.append("an unwritable file is named after the run:\n" + output)
     if os.path.exists("/dev/full"):
-        check.run(["--json", "/dev/full"], ENVIRONMENT, "cannot write /dev/full: No space")
+        check.run(SMALL + ["--steps", 2, "--json", "/dev/full"], ENVIRONMENT,
+                  "cannot write /dev/full: No space")
     # A run that fails leaves what was there.
     name = check.path("kept.json", "kept")
     check.run(["--json", name, "--geometry", "tinny"], ARGUMENTS)
@@ -215,6 +279,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         check = Check(args.program, folder)
         good_runs(check, args.seeds)
+        few_requests(check)
         verified_steps(check)
         mistakes(check)
         arguments(check)

@@ -158,7 +158,7 @@ static void plain_memory_is_readable_and_known(void)
     CHECK(rfn_host_memory_kind(m, a + 999) == RFN_MEMORY_DEVICE);
     CHECK(rfn_host_memory_kind(m, b) == RFN_MEMORY_PINNED);
     CHECK(rfn_host_memory_kind(m, &local) == RFN_MEMORY_PAGEABLE);
-    rfn_host_memory_pend(m, b, 1, 1);
+    rfn_host_memory_pend(m, b, 1, 1, rfn_site_here());
     CHECK(rfn_host_memory_touches(m, NULL, 0) == 0);
     rfn_host_memory_settle(m, b, 1, 1);
     rfn_host_memory_free(m, a);
@@ -250,7 +250,7 @@ static void early_read_and_early_write_are_recorded_and_go_on(void)
 
     /* The device writes: neither reads nor writes may come early. */
     rfn_site_note("copy.c", 11);
-    rfn_host_memory_pend(m, user, 20000, 1);
+    rfn_host_memory_pend(m, user, 20000, 1, rfn_site_here());
     sink = *(volatile unsigned char *)(user + 100);
     CHECK(sink == 1);
     work[100] = 9; /* the copy itself is not disturbed */
@@ -261,14 +261,14 @@ static void early_read_and_early_write_are_recorded_and_go_on(void)
 
     /* The device reads: reads are fine, writes are not. */
     rfn_site_note("copy.c", 22);
-    rfn_host_memory_pend(m, user + 30000, 10000, 0);
+    rfn_host_memory_pend(m, user + 30000, 10000, 0, rfn_site_here());
     sink = *(volatile unsigned char *)(user + 31000);
     *(volatile unsigned char *)(user + 39999) = 4;
     rfn_host_memory_settle(m, user + 30000, 10000, 0);
     CHECK(user[39999] == 4);
     memset(user, 5, 64 << 10);
 
-    struct rfn_host_touch touch[8];
+    struct rfn_touch touch[8];
     CHECK(rfn_host_memory_touches(m, touch, 8) == 3);
     CHECK(touch[0].address == user + 100 && !touch[0].wrote);
     CHECK(touch[0].pending_bytes == 20000 && touch[0].line == 11);
@@ -284,12 +284,12 @@ static void access_outside_the_pending_bytes_is_let_through(void)
 {
     struct rfn_host_memory *m = open_memory(&guarded);
     unsigned char *user = take(m, RFN_MEMORY_PINNED, 4096);
-    rfn_host_memory_pend(m, user + 1000, 100, 1);
+    rfn_host_memory_pend(m, user + 1000, 100, 1, rfn_site_here());
     *(volatile unsigned char *)(user + 999) = 1;
     sink = *(volatile unsigned char *)(user + 1100);
     CHECK(rfn_host_memory_touches(m, NULL, 0) == 0);
     /* The next pend closes the page again, so a real offender is still seen. */
-    rfn_host_memory_pend(m, user + 3000, 1, 0);
+    rfn_host_memory_pend(m, user + 3000, 1, 0, rfn_site_here());
     sink = *(volatile unsigned char *)(user + 3000); /* the device reads it: harmless */
     CHECK(rfn_host_memory_touches(m, NULL, 0) == 0);
     rfn_host_memory_settle(m, user + 3000, 1, 0);
@@ -303,9 +303,9 @@ static void overlapping_copies_are_counted(void)
 {
     struct rfn_host_memory *m = open_memory(&guarded);
     unsigned char *user = take(m, RFN_MEMORY_PINNED, 16384);
-    rfn_host_memory_pend(m, user, 8192, 1);
-    rfn_host_memory_pend(m, user + 4096, 8192, 0);
-    rfn_host_memory_pend(m, user, 8192, 1);
+    rfn_host_memory_pend(m, user, 8192, 1, rfn_site_here());
+    rfn_host_memory_pend(m, user + 4096, 8192, 0, rfn_site_here());
+    rfn_host_memory_pend(m, user, 8192, 1, rfn_site_here());
     rfn_host_memory_settle(m, user, 8192, 1);
     sink = *(volatile unsigned char *)(user + 10000); /* only read from */
     CHECK(rfn_host_memory_touches(m, NULL, 0) == 0);
@@ -319,7 +319,7 @@ static void overlapping_copies_are_counted(void)
     memset(user, 0, 16384);
     CHECK(rfn_host_memory_touches(m, NULL, 0) == 2);
     /* Freed while pending: nothing stays behind, the late settle is harmless. */
-    rfn_host_memory_pend(m, user, 16384, 1);
+    rfn_host_memory_pend(m, user, 16384, 1, rfn_site_here());
     rfn_host_memory_free(m, user);
     rfn_host_memory_settle(m, user, 16384, 1);
     rfn_host_memory_close(m);
@@ -351,7 +351,7 @@ static void faults_of_others_go_to_the_handler_before(void)
     unsigned char *device = take(m, RFN_MEMORY_DEVICE, 100);
 
     foreign_faults = 0;
-    rfn_host_memory_pend(m, pinned, 100, 1);
+    rfn_host_memory_pend(m, pinned, 100, 1, rfn_site_here());
     if (!sigsetjmp(back, 1))
         sink = *(volatile unsigned char *)page;
     if (!sigsetjmp(back, 1)) /* device memory stays unreadable: not ours to let through */
@@ -402,7 +402,7 @@ static void *work_with_memory(void *arg)
     {
         void *p = NULL;
         w->bad |= rfn_host_memory_alloc(w->m, RFN_MEMORY_PINNED, 100 + i, &p) != 0;
-        rfn_host_memory_pend(w->m, p, 100 + i, 1);
+        rfn_host_memory_pend(w->m, p, 100 + i, 1, rfn_site_here());
         *(volatile unsigned char *)p = 1; /* faults, is recorded, goes on */
         w->bad |= *(volatile unsigned char *)rfn_host_memory_alias(w->m, p) != 1;
         rfn_host_memory_settle(w->m, p, 100 + i, 1);
@@ -426,7 +426,7 @@ static void threads_share_one_memory(void)
         pthread_join(thread[i], NULL);
         CHECK(!worker[i].bad);
     }
-    struct rfn_host_touch touch[300];
+    struct rfn_touch touch[300];
     CHECK(rfn_host_memory_touches(m, touch, 300) == 800); /* the first 256 are kept */
     rfn_host_memory_close(m);
 }

@@ -125,6 +125,8 @@ static int everything(struct all *x)
     x->graph = graph;
     TRY(code);
     TRY(end);
+    /* Its capture is over: only a fresh record makes it an event to wait for. */
+    TRY(B->event_record(x->dev, x->f, x->s, 0));
     TRY(B->capture_begin(x->dev, x->t, RFN_CAPTURE_GLOBAL));
     code = B->capture_add_child(x->dev, x->t, x->graph);
     if (!code)

@@ -192,6 +192,8 @@ static void scalars_are_baked_until_updated(struct test *t, struct rng *rng)
 
     /* Other operands: the op reads the other scores, the copies stay. */
     fill(&other, rng);
+    for (int i = 0; i < T; i++)
+        s.host_lens[i] = S; /* long enough that the scores decide */
     OK(t, rfn_copy_sync(t->dev, other.logits, other.host_logits, T * S * 4));
     args = device_args(&s);
     args.logits.data = other.logits;

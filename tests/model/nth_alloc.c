@@ -195,6 +195,7 @@ struct world
     struct rfn_exec *exec;
     struct mark_args mark;
     int host_calls;
+    struct rfn_attention *attention;
 };
 
 static void count(void *user)
@@ -258,6 +259,14 @@ static enum rfn_status upload(struct world *w)
     return rfn_copy_async(w->s, w->operands + 1024, pageable, BYTES);
 }
 
+static enum rfn_status attention_create(struct world *w)
+{
+    struct rfn_attention_limits limits = { 2, 2, 128, 4, 0 };
+    struct rfn_geometry g = *rfn_geometry_at(6); /* tiny */
+    g.index_source = (const int32_t[]) { 0, 0 };
+    return rfn_attention_create(w->dev, &g, &limits, &w->attention);
+}
+
 static enum rfn_status check_create(struct world *w)
 {
     return w->checked ? rfn_check_create(w->dev, &w->check) : RFN_OK;
@@ -278,6 +287,7 @@ static enum rfn_status check_create(struct world *w)
     X(p, w->pinned,                                                                      \
       rfn_memory_alloc(w->dev, RFN_MEMORY_PINNED, BYTES, (void *)&w->pinned))            \
     X(operands, w->operands, alloc_operands(w))                                          \
+    X(attention, w->attention, attention_create(w))                                      \
     X(many, NULL, alloc_many(w))                                                         \
     X(s, w->s, rfn_stream_create(w->dev, RFN_STREAM_NONBLOCKING, &w->s))                 \
     X(fork, w->fork, rfn_stream_create(w->dev, RFN_STREAM_BLOCKING, &w->fork))           \
@@ -361,6 +371,7 @@ static void result_is_right(struct world *w)
 
 static void clean_up(struct world *w)
 {
+    good(rfn_attention_destroy(&w->attention));
     good(rfn_exec_destroy(&w->exec));
     good(rfn_graph_destroy(&w->graph));
     good(rfn_graph_destroy(&w->child));

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static size_t whole(const struct guard *g)
+size_t guard_whole(const struct guard *g)
 {
     return (g->bytes + 63) / 64 * 64 + 2 * GUARD_BYTES;
 }
@@ -23,9 +23,9 @@ static void *need(size_t bytes)
 void guard_create(struct guard *g, size_t bytes, int fill)
 {
     *g = (struct guard) { .bytes = bytes };
-    g->base = need(whole(g));
+    g->base = need(guard_whole(g));
     g->data = g->base + GUARD_BYTES;
-    memset(g->base, fill, whole(g));
+    memset(g->base, fill, guard_whole(g));
 }
 
 void guard_destroy(struct guard *g)
@@ -38,13 +38,13 @@ void guard_destroy(struct guard *g)
 void guard_keep(struct guard *g)
 {
     if (!g->kept)
-        g->kept = need(whole(g));
-    memcpy(g->kept, g->base, whole(g));
+        g->kept = need(guard_whole(g));
+    memcpy(g->kept, g->base, guard_whole(g));
 }
 
 void guard_restore(struct guard *g)
 {
-    memcpy(g->base, g->kept, whole(g));
+    memcpy(g->base, g->kept, guard_whole(g));
 }
 
 void *guard_kept_at(const struct guard *g, const void *data)
@@ -54,7 +54,7 @@ void *guard_kept_at(const struct guard *g, const void *data)
 
 int guard_changed(const struct guard *g, ptrdiff_t *ret_offset)
 {
-    if (memcmp(g->base, g->kept, whole(g)) == 0)
+    if (memcmp(g->base, g->kept, guard_whole(g)) == 0)
         return 0;
     size_t i = 0;
     while (g->base[i] == g->kept[i])

@@ -29,6 +29,9 @@ void guard_destroy(struct guard *g);
 void guard_keep(struct guard *g);
 void guard_restore(struct guard *g);
 
+/* Bytes from base to the end of the band behind. */
+size_t guard_whole(const struct guard *g);
+
 /* The remembered byte for an address inside data. */
 void *guard_kept_at(const struct guard *g, const void *data);
 

@@ -181,8 +181,13 @@ static void clipped_requests_fit_the_context(void **state)
     (void)state;
     struct trace trace;
     char error[TRACE_ERROR_BYTES];
-    assert_int_equal(trace_read_builtin(INT64_MAX, &trace, error), TRACE_OK);
-    assert_true(trace.requests > 8);
+    char text[4096] = GOOD;
+    for (int i = 0; i < 9; i++)
+    {
+        strcat(text, GOOD);
+    }
+    assert_int_equal(read_text(text, 99, &trace, error), TRACE_OK);
+    assert_int_equal(trace.requests, 10);
     trace.request[0].output_tokens = 100000;
     trace_clip(&trace, 512);
     assert_int_equal(trace.request[0].input_tokens, 1);

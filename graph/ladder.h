@@ -1,0 +1,48 @@
+/*
+ * A ladder from inside: its buckets and the executable of each, in two length classes.
+ * ladder.c makes and drops executables, replay.c launches them.
+ */
+#ifndef RFN_GRAPH_LADDER_H
+#define RFN_GRAPH_LADDER_H
+
+#include "runtime/object.h"
+
+#include <refrain/graph.h>
+
+/* One bucket in one class. */
+struct rfn_rung
+{
+    struct rfn_exec *exec; /* NULL: not captured */
+    int64_t bytes;
+    uint64_t used; /* the ladder's clock at its capture or last replay */
+};
+
+struct rfn_ladder
+{
+    struct rfn_attention *attention;
+    struct rfn_device *device;
+    int32_t layers;
+    int32_t next_n;
+    rfn_record_fn *record;
+    void *ctx;
+    enum rfn_capture_mode mode;
+    int64_t budget_bytes;      /* 0: none */
+    struct rfn_stream *stream; /* of its captures; NULL: made at the next one */
+
+    struct rfn_event *done; /* behind the last replay */
+    uint64_t done_stream;   /* serial of the stream that it was recorded on; 0: never */
+
+    uint64_t clock;
+    struct rfn_ladder_info info;
+    int32_t buckets;
+    int32_t *bucket;       /* requests, rising */
+    struct rfn_rung *rung; /* [buckets][2]: long, short */
+};
+
+static inline struct rfn_rung *rfn_ladder_rung(const struct rfn_ladder *ladder, int32_t b,
+                                               int32_t short_context)
+{
+    return &ladder->rung[2 * b + short_context];
+}
+
+#endif

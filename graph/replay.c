@@ -1,0 +1,119 @@
+#define RFN_NO_SITES
+#include "graph/ladder.h"
+#include "runtime/attention/attention.h"
+#include "runtime/error.h"
+
+#include <stdio.h>
+
+/* The smallest captured bucket that fits, of the step's own class first; an idle step fits
+ * everywhere, and takes the smallest of all. NULL: none. */
+static struct rfn_rung *pick(struct rfn_ladder *l, const struct rfn_bucket *want,
+                             struct rfn_bucket *ret_bucket)
+{
+    struct rfn_rung *best = NULL;
+    int32_t idle = want->requests == 0;
+    for (int32_t s = idle || want->short_context; s >= 0 && (idle || !best); s--)
+        for (int32_t b = 0; b < l->buckets; b++)
+        {
+            struct rfn_rung *rung = rfn_ladder_rung(l, b, s);
+            if (!rung->exec || l->bucket[b] < want->requests)
+                continue;
+            if (!best || l->bucket[b] < ret_bucket->requests)
+            {
+                best = rung;
+                *ret_bucket = (struct rfn_bucket) { l->bucket[b], l->next_n, s };
+            }
+            break;
+        }
+    return best;
+}
+
+static enum rfn_status none_fits(const struct rfn_ladder *l,
+                                 const struct rfn_bucket *want)
+{
+    char list[360] = "";
+    size_t used = 0;
+    int32_t largest = l->bucket[l->buckets - 1], left = 0;
+    if (want->requests > largest)
+        return RFN_FAIL(RFN_LIMIT, "ladder_replay: %d requests; the largest bucket is %d",
+                        want->requests, largest);
+    for (int32_t i = 0; i < 2 * l->buckets; i++)
+    {
+        if (!l->rung[i].exec)
+            continue;
+        if (used + 24 > sizeof list)
+            left++;
+        else
+            used += (size_t)snprintf(list + used, sizeof list - used, "%s%d%s",
+                                     used ? ", " : "", l->bucket[i / 2],
+                                     i % 2 ? " short" : "");
+    }
+    if (left)
+        snprintf(list + used, sizeof list - used, ", %d more", left);
+    return RFN_FAIL(RFN_NOT_READY,
+                    "ladder_replay: no captured bucket takes %d requests of %s contexts; "
+                    "captured: %s",
+                    want->requests, want->short_context ? "short" : "long",
+                    used ? list : "none");
+}
+
+enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder, struct rfn_stream *stream,
+                                  const struct rfn_step *step,
+                                  struct rfn_replay_info *ret_info)
+{
+    struct rfn_ladder *l = ladder;
+    struct rfn_bucket bucket = { 0 }, planned;
+    struct rfn_plan plan;
+    if (!ladder || !step)
+        return RFN_FAIL(RFN_INVALID, "ladder_replay: %s is NULL",
+                        ladder ? "step" : "ladder");
+    enum rfn_status status = rfn_object_check(stream, RFN_OBJECT_STREAM, "stream");
+    if (!status && stream->object.device != l->device)
+        status = RFN_FAIL(RFN_INVALID,
+                          "ladder_replay: the stream belongs to device %p, the ladder to "
+                          "device %p",
+                          (void *)stream->object.device, (void *)l->device);
+    if (!status)
+        status = rfn_outside_captures(l->device, stream, "ladder_replay");
+    if (!status)
+        status = rfn_plan_check(l->attention, step, &plan);
+    if (status)
+        return status;
+    if (plan.most_tokens > l->next_n)
+        return RFN_FAIL(RFN_LIMIT,
+                        "ladder_replay: %d query tokens of a request; the ladder's "
+                        "graphs have room for %d",
+                        plan.most_tokens, l->next_n);
+    struct rfn_rung *rung = pick(l, &plan.bucket, &bucket);
+    if (!rung)
+        return none_fits(l, &plan.bucket);
+
+    /* The copy of the plan goes where the last replay still reads. A per-thread stream is
+     * another one in every thread. */
+    if (l->done_stream && (l->done_stream != stream->object.serial ||
+                           stream->kind == RFN_STREAM_PER_THREAD))
+        status = rfn_stream_wait(stream, l->done, 0);
+    if (!status)
+        status = rfn_attention_plan(l->attention, stream, step, &planned);
+    if (status)
+        return status;
+    status = rfn_exec_launch(rung->exec, stream);
+    if (status) /* the device has not advanced as the plan says */
+        rfn_plan_forget(l->attention);
+    /* Behind a copy without a launch as well: the next one may come on another stream. */
+    enum rfn_status recorded = rfn_event_record(l->done, stream, 0);
+    if (!recorded)
+        l->done_stream = stream->object.serial;
+    if (status || recorded)
+        return status ? status : recorded;
+
+    rung->used = ++l->clock;
+    l->info.replays++;
+    if (ret_info)
+        *ret_info = (struct rfn_replay_info) {
+            .bucket = bucket,
+            .rows = (int32_t)plan.tokens,
+            .padded = bucket.requests * bucket.next_n - (int32_t)plan.tokens,
+        };
+    return RFN_OK;
+}

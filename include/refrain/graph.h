@@ -1,0 +1,147 @@
+/*
+ * The ladder: one captured graph a bucket, one launch a step.
+ *
+ * A ladder belongs to an attention object. Its buckets are numbers of requests, in rising
+ * order; a bucket has a graph for each length class, because contexts up to top-k need no
+ * indexer. Replay takes the smallest bucket that is captured and fits. All graphs share the
+ * attention object's workspace, so one replay is in flight at a time: a replay on another
+ * stream waits for the last one's event. What a caller launches beside a ladder (eager
+ * steps, a second ladder of the same attention object, copies of outputs) it orders itself.
+ *
+ * An attention object outlives its ladders.
+ */
+#ifndef REFRAIN_GRAPH_H
+#define REFRAIN_GRAPH_H
+
+#include <refrain/attention.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct rfn_ladder;
+
+/* Executables of the host device are counted with this for each node of their graph. */
+#define RFN_LADDER_NODE_BYTES 2048
+
+/* Records a step into a capture that is open on `stream`: rfn_attention_update and
+ * rfn_attention_forward of each layer, and what the caller has around them. What it does
+ * otherwise is seen by an attached checker. Any status but RFN_OK throws the capture away.
+ */
+typedef enum rfn_status rfn_record_fn(void *ctx, struct rfn_stream *stream,
+                                      const struct rfn_bucket *bucket);
+
+struct rfn_ladder_desc
+{
+    /* Requests, rising; NULL: 1, 2, 4, 8, by 8 to 128, by 16 to 256, cut at the limit. */
+    const int32_t *bucket;
+    int32_t buckets;
+    int32_t next_n;        /* rows a request; 0: the attention object's limit */
+    rfn_record_fn *record; /* NULL: update, then forward of every layer */
+    void *ctx;
+    int64_t memory_bytes; /* of executables; the least recently used goes; 0: no limit */
+    /* Of the captures. 0 is thread-local: a ladder captures between the steps of a program
+     * whose other threads may allocate, which a capture in global mode would not survive.
+     * RFN_CAPTURE_RELAXED lets the record callback do what it likes. */
+    enum rfn_capture_mode
+        mode; /* 0: thread-local, so that other threads are left alone */
+};
+
+struct rfn_ladder_info
+{
+    int32_t buckets;
+    int32_t graphs;   /* captured now */
+    int32_t captures; /* ever */
+    int32_t evictions;
+    int64_t replays;
+    /* Of executables. cuda: by how much free memory fell while they were made, which comes
+     * in the driver's chunks, so that a small one may count as 0; host: an estimate. */
+    int64_t memory_bytes;
+};
+
+/* What a replay did. */
+struct rfn_replay_info
+{
+    struct rfn_bucket bucket; /* the one that was launched */
+    int32_t rows;             /* live: query tokens of the step */
+    int32_t padded;           /* rows of the bucket without work */
+};
+
+/**
+ * Creates a ladder; captures nothing yet.
+ *
+ * Capture   Not in one: allocates.
+ * Threads   Any.
+ * Errors    RFN_INVALID: buckets out of order, or past the attention object's limits, both
+ *           values named. RFN_CAPTURE: called in a capture. RFN_NOMEM.
+ */
+RFN_API enum rfn_status rfn_ladder_create(struct rfn_attention *attention,
+                                          const struct rfn_ladder_desc *desc,
+                                          struct rfn_ladder **ret_ladder);
+
+/**
+ * Destroys a ladder with its graphs; waits for a replay in flight; sets *ladder to NULL.
+ *
+ * Capture   Not in one.
+ * Threads   No other call on it.
+ * Errors    RFN_INVALID: no ladder. RFN_CAPTURE: called in a capture; it stays whole.
+ */
+RFN_API enum rfn_status rfn_ladder_destroy(struct rfn_ladder **ladder);
+
+/**
+ * Captures the graph of the smallest bucket for `requests`, in one length class; does
+ * nothing when it is there. Over the memory budget the least recently replayed graph goes.
+ *
+ * Capture   Not in one: it makes its own, "bucket 8x1" or "bucket 8x1 short", on a stream of
+ *           its own. Captures of other threads come to no harm.
+ * Stream    No work is enqueued on the caller's streams. Waits for a replay in flight only
+ *           when that graph has to go. For the time of the call one graph more than the
+ *           budget may live.
+ * Threads   One at a time on a ladder.
+ * Errors    What the record callback returned, with its line; RFN_CAPTURE: called in a
+ *           capture, or the callback broke the one it was given; RFN_LIMIT: past the
+ *           buckets, or one graph alone is over the budget; RFN_INVALID: nothing was
+ *           recorded; RFN_NOMEM. Nothing is half-done.
+ */
+RFN_API enum rfn_status rfn_ladder_prepare(struct rfn_ladder *ladder, int32_t requests,
+                                           int32_t short_context);
+
+/**
+ * Plans a step and launches its graph: the smallest captured bucket that fits; a step of
+ * short contexts takes a long-context graph where no short one is there. A step without
+ * requests takes the smallest graph of all. ret_info may be NULL.
+ *
+ * Capture   Refused in one.
+ * Stream    Asynchronous: a copy when something changed, then one graph launch, behind the
+ *           last replay wherever that ran. Never captures, never allocates.
+ * Threads   One at a time on a ladder.
+ * Errors    As rfn_attention_plan. RFN_NOT_READY: no captured bucket fits, naming what is
+ *           there; RFN_LIMIT: past the largest bucket or the ladder's next_n. On these
+ *           nothing is enqueued and nothing handed over.
+ */
+RFN_API enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder,
+                                          struct rfn_stream *stream,
+                                          const struct rfn_step *step,
+                                          struct rfn_replay_info *ret_info);
+
+/**
+ * Counts of a ladder.
+ *
+ * Capture   Safe. Touches no device.
+ * Threads   One at a time on a ladder.
+ * Errors    RFN_INVALID: no ladder.
+ */
+RFN_API enum rfn_status rfn_ladder_query(struct rfn_ladder *ladder,
+                                         struct rfn_ladder_info *ret_info);
+
+#ifndef RFN_NO_SITES
+#define rfn_ladder_create(...) RFN_SITED(rfn_ladder_create(__VA_ARGS__))
+#define rfn_ladder_destroy(...) RFN_SITED(rfn_ladder_destroy(__VA_ARGS__))
+#define rfn_ladder_prepare(...) RFN_SITED(rfn_ladder_prepare(__VA_ARGS__))
+#define rfn_ladder_replay(...) RFN_SITED(rfn_ladder_replay(__VA_ARGS__))
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,143 @@
+/* step_update: per-request lengths and tables become rows, contexts and slots. */
+#include "kernels/op.h"
+
+#define NEXT_N_MAX 8
+
+#define ARGS struct rfn_step_update_args
+#define I32 RFN_DTYPE_BIT(RFN_I32)
+
+static const struct rfn_operand operands[] = {
+    { "lens", offsetof(ARGS, lens), RFN_OPERAND_TENSOR, RFN_READ_WRITE, 0, I32, "R", 0 },
+    { "q_lens", offsetof(ARGS, q_lens), RFN_OPERAND_TENSOR, RFN_READ, 0, I32, "R", 0 },
+    { "table", offsetof(ARGS, table), RFN_OPERAND_TENSOR, RFN_READ, 0, I32, "R,W", 0 },
+    { "requests", offsetof(ARGS, requests), RFN_OPERAND_TENSOR, RFN_READ, 0, I32, "1",
+      0 },
+    { "request", offsetof(ARGS, request), RFN_OPERAND_TENSOR, RFN_WRITE, 0, I32, "T", 0 },
+    { "context", offsetof(ARGS, context), RFN_OPERAND_TENSOR, RFN_WRITE, 0, I32, "T", 0 },
+    { "slots", offsetof(ARGS, slots), RFN_OPERAND_TENSOR, RFN_WRITE, 0,
+      RFN_DTYPE_BIT(RFN_I64), "T", 0 },
+    { "live", offsetof(ARGS, live), RFN_OPERAND_TENSOR, RFN_WRITE, 0, I32, "1", 0 },
+    { "advance", offsetof(ARGS, advance), RFN_OPERAND_TENSOR, RFN_READ, 1, I32, "1", 0 },
+};
+
+static const struct rfn_scalar scalars[] = {
+    { "next_n", offsetof(ARGS, next_n), sizeof(int32_t), 0 },
+    { "page_tokens", offsetof(ARGS, page_tokens), sizeof(int32_t), 0 },
+    { "pages", offsetof(ARGS, pages), sizeof(int64_t), 0 },
+};
+
+static enum rfn_status check(const void *v)
+{
+    const ARGS *a = v;
+    long long R = a->lens.shape[0], T = a->request.shape[0];
+    int64_t slots;
+    if (a->next_n < 1 || a->next_n > NEXT_N_MAX)
+        return RFN_FAIL(RFN_INVALID, "next_n = %d, but 1 .. %d is needed", a->next_n,
+                        NEXT_N_MAX);
+    if (R > INT32_MAX / NEXT_N_MAX)
+        return RFN_FAIL(RFN_INVALID, "lens: R = %lld, but rows are i32, up to %d", R,
+                        INT32_MAX);
+    if (T != R * a->next_n)
+        return RFN_FAIL(RFN_INVALID,
+                        "request: T = %lld, but lens: R = %lld with next_n = %d has %lld",
+                        T, R, a->next_n, R * a->next_n);
+    if (a->page_tokens < 1 || a->pages < 1)
+        return RFN_FAIL(RFN_INVALID, "page_tokens = %d and pages = %lld, below 1",
+                        a->page_tokens, (long long)a->pages);
+    if (__builtin_mul_overflow(a->pages, (int64_t)a->page_tokens, &slots))
+        return RFN_FAIL(RFN_INVALID, "pages = %lld of %d tokens overflow",
+                        (long long)a->pages, a->page_tokens);
+    return RFN_OK;
+}
+
+/* Tokens that a row of the table names pages for. */
+static int64_t table_tokens(const ARGS *a)
+{
+    int64_t tokens;
+    if (__builtin_mul_overflow(a->table.shape[1], (int64_t)a->page_tokens, &tokens) ||
+        tokens > INT32_MAX)
+        return INT32_MAX;
+    return tokens;
+}
+
+/* Slot of a position of request b; -1 past the table and on a page outside the pool. */
+static int64_t slot_of(const ARGS *a, int64_t b, int64_t position, struct rfn_fault *seen)
+{
+    int64_t w = position / a->page_tokens;
+    if (w >= a->table.shape[1])
+        return -1;
+    int64_t page = ((const int32_t *)a->table.data)[b * a->table.stride[0] + w];
+    if (page < 0 || page >= a->pages)
+    {
+        rfn_fault_note(seen, "step_update", "table", b, w, page);
+        return -1;
+    }
+    return page * a->page_tokens + position % a->page_tokens;
+}
+
+static void put(const ARGS *a, int64_t t, int64_t request, int64_t context, int64_t slot)
+{
+    ((int32_t *)a->request.data)[t] = (int32_t)request;
+    ((int32_t *)a->context.data)[t] = (int32_t)context;
+    ((int64_t *)a->slots.data)[t] = slot;
+}
+
+/* The rows of a live request; then, behind everything that was read of it, its length. */
+static void update_request(const ARGS *a, int64_t b, int advance, struct rfn_fault *seen)
+{
+    int32_t *len = (int32_t *)a->lens.data + b;
+    int64_t n = a->next_n, q = ((const int32_t *)a->q_lens.data)[b], L = *len;
+    int64_t most = table_tokens(a);
+    if (L < 0 || L > most)
+        rfn_fault_note(seen, "step_update", "lens", b, 0, L);
+    L = L < 0 ? 0 : L;
+    q = q < 0 ? 0 : q < n ? q : n;
+    for (int64_t j = 0; j < n; j++)
+    {
+        int64_t context = L - q + j + 1;
+        if (j < q && context > 0)
+            put(a, b * n + j, b, context, slot_of(a, b, context - 1, seen));
+        else
+            put(a, b * n + j, -1, 0, -1);
+    }
+    if (advance)
+        *len = (int32_t)(L + q < most ? L + q : most);
+}
+
+/* A few thousand rows at most: one thread has done them before others are awake. */
+static void host(const void *v, const struct rfn_host_env *env)
+{
+    const ARGS *a = v;
+    int64_t R = a->lens.shape[0], n = a->next_n;
+    int64_t requests = rfn_live_rows(&a->requests, R);
+    int advance = a->advance.data && *(const int32_t *)a->advance.data != 0;
+    struct rfn_fault seen = { 0 }, *note = env->fault ? &seen : NULL;
+    for (int64_t b = 0; b < requests; b++)
+        update_request(a, b, advance, note);
+    for (int64_t t = requests * n; t < R * n; t++)
+        put(a, t, -1, 0, -1);
+    *(int32_t *)a->live.data = (int32_t)(requests * n);
+    rfn_fault_merge(env->fault, &seen);
+}
+
+static struct rfn_cost cost(const void *v)
+{
+    const ARGS *a = v;
+    int64_t R = a->lens.shape[0], T = a->request.shape[0];
+    return (struct rfn_cost) {
+        .bytes_read = 8 * R + 4 * T + 4 + (a->advance.data ? 4 : 0),
+        .bytes_written = 16 * T + 4 + (a->advance.data ? 4 * R : 0),
+    };
+}
+
+const struct rfn_op rfn_op_step_update = {
+    .name = "step_update",
+    .args_bytes = sizeof(ARGS),
+    .operand = operands,
+    .operands = RFN_COUNT(operands),
+    .scalar = scalars,
+    .scalars = RFN_COUNT(scalars),
+    .check = check,
+    .host = host,
+    .cost = cost,
+};

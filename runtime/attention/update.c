@@ -1,0 +1,54 @@
+/* The first node of a step. */
+#include "runtime/attention/attention.h"
+
+#include "kernels/op.h"
+#include "runtime/call.h"
+
+enum rfn_status rfn_bucket_check(const struct rfn_attention *attention,
+                                 const struct rfn_bucket *bucket)
+{
+    const struct rfn_attention_limits *most = &attention->limits;
+    if (!bucket)
+        return RFN_FAIL(RFN_INVALID, "bucket is NULL");
+    if (bucket->requests < 0 || bucket->next_n < 1 || bucket->short_context < 0 ||
+        bucket->short_context > 1)
+        return RFN_FAIL(
+            RFN_INVALID,
+            "bucket: requests = %d, next_n = %d, short_context = %d; at least "
+            "0, at least 1, and 0 or 1 are needed",
+            bucket->requests, bucket->next_n, bucket->short_context);
+    if (bucket->requests > most->requests || bucket->next_n > most->next_n)
+        return RFN_FAIL(RFN_LIMIT,
+                        "bucket: %d requests of %d tokens, but the limits are %d of %d",
+                        bucket->requests, bucket->next_n, most->requests, most->next_n);
+    return RFN_OK;
+}
+
+enum rfn_status rfn_attention_update(struct rfn_attention *attention,
+                                     struct rfn_stream *stream,
+                                     const struct rfn_bucket *bucket)
+{
+    const struct rfn_attention *a = attention;
+    if (!a)
+        return RFN_FAIL(RFN_INVALID, "attention_update: attention is NULL");
+    enum rfn_status status = rfn_bucket_check(a, bucket);
+    if (status != RFN_OK)
+        return status;
+    /* An idle rank too writes that no row is live. */
+    const int64_t R = bucket->requests ? bucket->requests : 1, T = R * bucket->next_n;
+    const struct rfn_step_update_args args = {
+        .lens = rfn_tensor_of(a->at.lens, RFN_I32, R, 0, 0, 0),
+        .q_lens = rfn_tensor_of(a->at.q_lens, RFN_I32, R, 0, 0, 0),
+        .table = rfn_tensor_of(a->at.table, RFN_I32, R, a->width, 0, 0),
+        .requests = rfn_tensor_of(a->at.header, RFN_I32, 1, 0, 0, 0),
+        .request = rfn_tensor_of(a->at.request, RFN_I32, T, 0, 0, 0),
+        .context = rfn_tensor_of(a->at.context, RFN_I32, T, 0, 0, 0),
+        .slots = rfn_tensor_of(a->at.slots, RFN_I64, T, 0, 0, 0),
+        .live = rfn_tensor_of(a->at.live, RFN_I32, 1, 0, 0, 0),
+        .advance = rfn_tensor_of(a->at.header + 1, RFN_I32, 1, 0, 0, 0),
+        .next_n = bucket->next_n,
+        .page_tokens = a->geometry.page_tokens,
+        .pages = a->limits.pages,
+    };
+    return rfn_op_launch(stream, &rfn_op_step_update, &args);
+}
