@@ -33,6 +33,20 @@ static void look_at_touches(struct rfn_check *check)
     pthread_mutex_unlock(&check->lock);
 }
 
+static void forget_ledgers(struct rfn_check *check)
+{
+    struct rfn_ledger *ledger = &check->ledger;
+    int32_t i = 0;
+    while (i < ledger->captures &&
+           ledger->captures - check->rules.opens > RFN_LEDGERS_KEPT)
+    {
+        if (rfn_rules_is_open(&check->rules, ledger->capture[i].id))
+            i++;
+        else
+            rfn_ledger_drop(ledger, i);
+    }
+}
+
 static void on_call(void *ctx, const struct rfn_call_event *event)
 {
     struct rfn_check *check = ctx;
@@ -47,6 +61,7 @@ static void on_call(void *ctx, const struct rfn_call_event *event)
     if (wanted)
         rfn_ledger_add(&check->ledger, event->before.id, &item);
     rfn_rules_feed(&check->rules, event);
+    forget_ledgers(check);
     pthread_mutex_unlock(&check->lock);
     if (event->call == RFN_CALL_capture_end || event->call == RFN_CALL_stream_sync ||
         event->call == RFN_CALL_event_sync || event->call == RFN_CALL_device_sync)

@@ -128,6 +128,7 @@ enum rfn_status rfn_ladder_create(struct rfn_attention *attention,
     status = rfn_stream_create(l->device, RFN_STREAM_NONBLOCKING, &l->stream);
     if (status)
         goto destroy_event;
+    attention->ladders++;
     *ret_ladder = l;
     return RFN_OK;
 
@@ -179,6 +180,7 @@ enum rfn_status rfn_ladder_destroy(struct rfn_ladder **ladder)
         status = rfn_stream_destroy(&l->stream);
     if (status && status != RFN_DEVICE)
         return status;
+    l->attention->ladders--;
     free(l->rung);
     free(l->bucket);
     free(l);

@@ -4,17 +4,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void release(struct rfn_ledger_capture *capture)
+{
+    for (int32_t i = 0; i < capture->items; i++)
+        free(capture->item[i].access);
+    free(capture->item);
+}
+
 void rfn_ledger_release(struct rfn_ledger *ledger)
 {
-    for (int32_t c = 0; c < ledger->captures; c++)
-    {
-        struct rfn_ledger_capture *capture = &ledger->capture[c];
-        for (int32_t i = 0; i < capture->items; i++)
-            free(capture->item[i].access);
-        free(capture->item);
-    }
+    for (int32_t i = 0; i < ledger->captures; i++)
+        release(&ledger->capture[i]);
     free(ledger->capture);
     *ledger = (struct rfn_ledger) { 0 };
+}
+
+void rfn_ledger_drop(struct rfn_ledger *ledger, int32_t i)
+{
+    size_t behind = (size_t)(ledger->captures - (i + 1));
+    release(&ledger->capture[i]);
+    memmove(&ledger->capture[i], &ledger->capture[i + 1],
+            behind * sizeof *ledger->capture);
+    ledger->captures--;
 }
 
 int rfn_ledger_wants(const struct rfn_call_event *event)

@@ -9,6 +9,9 @@
 
 #include <refrain/check.h>
 
+/* Ledgers of captures that are over: the newest, beside those of all open ones. */
+#define RFN_LEDGERS_KEPT 512
+
 struct rfn_ledger_item
 {
     struct rfn_ledger_entry entry;
@@ -32,6 +35,9 @@ struct rfn_ledger
 };
 
 void rfn_ledger_release(struct rfn_ledger *ledger);
+
+/* Forgets the i-th capture. */
+void rfn_ledger_drop(struct rfn_ledger *ledger, int32_t i);
 
 /* Whether the call put something into a capture. */
 int rfn_ledger_wants(const struct rfn_call_event *event);

@@ -16,12 +16,14 @@ static const char lost_why[] =
 enum rfn_status rfn_rules_init(struct rfn_rules *rules)
 {
     *rules = (struct rfn_rules) { .open_room = OPEN_ROOM };
+    rules->store = calloc(2 * RFN_RULES_KEPT, sizeof *rules->store);
     rules->finding = calloc(RFN_RULES_KEPT, sizeof *rules->finding);
     rules->open = calloc(OPEN_ROOM, sizeof *rules->open);
     rules->event = calloc(RFN_RULES_EVENTS, sizeof *rules->event);
     rules->copy = calloc(RFN_RULES_COPIES, sizeof *rules->copy);
     rules->pool = calloc(RFN_RULES_POOLS, sizeof *rules->pool);
-    if (rules->finding && rules->open && rules->event && rules->copy && rules->pool)
+    if (rules->store && rules->finding && rules->open && rules->event && rules->copy &&
+        rules->pool)
         return RFN_OK;
     rfn_rules_release(rules);
     return RFN_FAIL(RFN_NOMEM, "no memory for %d findings and %d open captures",
@@ -30,6 +32,7 @@ enum rfn_status rfn_rules_init(struct rfn_rules *rules)
 
 void rfn_rules_release(struct rfn_rules *rules)
 {
+    free(rules->store);
     free(rules->finding);
     free(rules->open);
     free(rules->event);
@@ -47,7 +50,7 @@ const struct rfn_finding *rfn_rules_at(const struct rfn_rules *rules, int32_t i)
 {
     if (i < 0 || i >= rfn_rules_count(rules))
         return NULL;
-    return i < rules->findings ? &rules->finding[i].finding : &rules->lost;
+    return i < rules->findings ? &rules->finding[i]->finding : &rules->lost;
 }
 
 /* ---- what is open ---------------------------------------------------------------- */
@@ -58,6 +61,11 @@ struct rfn_rules_capture *rfn_rule_capture(const struct rfn_rules *rules, uint64
         if (rules->open[i].id == id)
             return &rules->open[i];
     return NULL;
+}
+
+int rfn_rules_is_open(const struct rfn_rules *rules, uint64_t capture_id)
+{
+    return rfn_rule_capture(rules, capture_id) != NULL;
 }
 
 /* The capture that a stream is the origin of. Every thread has a per-thread stream. */
@@ -238,13 +246,16 @@ static const char *api_name(enum rfn_call call)
     return call == RFN_CALLS ? "check_destroy" : rfn_call_name(call);
 }
 
+/* Shown as the first of the gravest that were lost. */
 void rfn_rule_lose(struct rfn_rules *rules, enum rfn_rule rule, const char *api,
                    int64_t count)
 {
-    if (!rules->lost.count)
+    enum rfn_severity severity = rfn_rule_query(rule)->severity;
+    if (!rules->lost.count || severity > rules->lost.severity)
         rules->lost = (struct rfn_finding) {
             .rule = rule,
-            .severity = rfn_rule_query(rule)->severity,
+            .severity = severity,
+            .count = rules->lost.count,
             .file = "",
             .region = "",
             .api = api,
@@ -256,10 +267,46 @@ void rfn_rule_lose(struct rfn_rules *rules, enum rfn_rule rule, const char *api,
 }
 
 static int same_site(const struct rfn_finding *f, enum rfn_rule rule,
-                     const struct rfn_site *site, uint64_t capture_id)
+                     const struct rfn_site *site)
 {
-    return f->rule == rule && f->line == site->line && f->capture_id == capture_id &&
+    return f->rule == rule && f->line == site->line &&
            (f->file == site->file || !strcmp(f->file, site->file));
+}
+
+/* The finding that counts this one too: of the same site in the same capture, or the last of
+ * a site that was told in enough of them. NULL when it is new. */
+static struct rfn_finding *known(const struct rfn_rules *rules, enum rfn_rule rule,
+                                 const struct rfn_site *site, uint64_t capture_id)
+{
+    struct rfn_finding *last = NULL;
+    int32_t told = 0;
+    for (int32_t i = rules->findings - 1; i >= 0; i--)
+    {
+        struct rfn_finding *f = &rules->finding[i]->finding;
+        if (!same_site(f, rule, site))
+            continue;
+        if (f->capture_id == capture_id)
+            return f;
+        last = last ? last : f;
+        told++;
+    }
+    return told >= RFN_RULES_TOLD ? last : NULL;
+}
+
+/* Makes room for an error among findings that are none; 0 when all are errors. */
+static int oldest_gives_way(struct rfn_rules *rules)
+{
+    int32_t i = 0;
+    while (i < rules->findings && rules->finding[i]->finding.severity == RFN_ERROR)
+        i++;
+    if (i == rules->findings)
+        return 0;
+    const struct rfn_finding *f = &rules->finding[i]->finding;
+    rfn_rule_lose(rules, f->rule, f->api, f->count);
+    size_t behind = (size_t)(rules->findings - (i + 1));
+    memmove(&rules->finding[i], &rules->finding[i + 1], behind * sizeof *rules->finding);
+    rules->findings--;
+    return 1;
 }
 
 int rfn_rule_report(struct rfn_rules *rules, enum rfn_rule rule, uint64_t capture_id,
@@ -271,22 +318,21 @@ int rfn_rule_report(struct rfn_rules *rules, enum rfn_rule rule, uint64_t captur
     rules->reports++;
     if (open && rule != RFN_CAP013)
         open->found = 1;
-    for (int32_t i = rules->findings - 1; i >= 0; i--)
+    struct rfn_finding *before = known(rules, rule, &where->site, capture_id);
+    if (before)
     {
-        struct rfn_finding *f = &rules->finding[i].finding;
-        if (same_site(f, rule, &where->site, capture_id))
-        {
-            f->count++;
-            return 0;
-        }
+        before->count++;
+        return 0;
     }
-    if (rules->findings == RFN_RULES_KEPT)
+    if (rules->findings == RFN_RULES_KEPT &&
+        (info->severity != RFN_ERROR || !oldest_gives_way(rules)))
     {
         rfn_rule_lose(rules, rule, api_name(where->call), 1);
         return 0;
     }
 
-    struct rfn_rules_finding *kept = &rules->finding[rules->findings++];
+    struct rfn_rules_finding *kept = &rules->store[rules->stored++];
+    rules->finding[rules->findings++] = kept;
     *ret = (struct rfn_sentence) { kept->why, sizeof kept->why, 0 };
     snprintf(kept->driver, sizeof kept->driver, "%s", driver ? driver : "");
     memcpy(kept->region, where->region, sizeof kept->region);

@@ -51,8 +51,11 @@
 #include <refrain/check.h>
 
 /* Findings are preallocated, so that a full heap loses none; past these one further finding
- * says how many were not kept. */
+ * says how many were not kept. An error that finds no room takes that of the oldest finding
+ * that is none. */
 #define RFN_RULES_KEPT 1024
+/* Captures in which one rule and site is told apart; the others count with the last. */
+#define RFN_RULES_TOLD 8
 /* What else is remembered, the oldest forgotten first. */
 #define RFN_RULES_EVENTS 256 /* events and where they were recorded last */
 #define RFN_RULES_COPIES 256 /* sites of copies */
@@ -145,7 +148,11 @@ struct rfn_rules_pool
 
 struct rfn_rules
 {
-    struct rfn_rules_finding *finding;
+    /* Twice as many as are kept: what gave way to an error stays where it is, for its strings
+     * were handed out. Each gives way once, and never an error, so this is enough. */
+    struct rfn_rules_finding *store;
+    int32_t stored;
+    struct rfn_rules_finding **finding; /* what is kept, in the order of first sight */
     int32_t findings;
     struct rfn_finding lost; /* count 0: nothing was lost */
     int64_t reports;         /* in all, repeated and lost ones too */
@@ -170,6 +177,9 @@ void rfn_rules_feed(struct rfn_rules *rules, const struct rfn_call_event *event)
  * before is left out. */
 void rfn_rules_touched(struct rfn_rules *rules, const struct rfn_touch *touch, int kept,
                        int all);
+
+/* Whether a capture was seen to begin and not to end. */
+int rfn_rules_is_open(const struct rfn_rules *rules, uint64_t capture_id);
 
 /* The checker is about to go: a finding for each capture that is open. The first of them,
  * NULL when there is none. */

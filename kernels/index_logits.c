@@ -279,6 +279,8 @@ static struct rfn_cost cost(const void *v)
     const ARGS *a = v;
     const struct rfn_format_info *info = rfn_format_query(a->pool.format);
     int64_t T = a->q8.shape[0], H = a->q8.shape[1], S = a->logits.shape[1];
+    if (!T || !S)
+        return (struct rfn_cost) { 0 };
     return (struct rfn_cost) {
         .bytes_read = T * (H * (DIM + 4) + S * info->token_bytes),
         .bytes_written = 4 * T * S,

@@ -177,6 +177,14 @@ static enum rfn_status check_operand_row(const struct rfn_op *op,
     return RFN_OK;
 }
 
+static int is_own(const struct rfn_op *op)
+{
+    for (size_t i = 0; i < RFN_COUNT(own_ops); i++)
+        if (own_ops[i] == op)
+            return 1;
+    return 0;
+}
+
 static enum rfn_status check_tables(const struct rfn_op *op)
 {
     if (!op)
@@ -482,6 +490,10 @@ enum rfn_status rfn_op_check(const struct rfn_op *op, const void *args)
 {
     if (!op || !args)
         return RFN_FAIL(RFN_INVALID, "%s: NULL", op ? "args" : "op");
+    /* An op need not be registered; its tables must hold all the same. */
+    enum rfn_status tables = is_own(op) ? RFN_OK : check_tables(op);
+    if (tables != RFN_OK)
+        return tables;
     struct letters letters = { .by = { NULL } };
     for (uint32_t i = 0; i < op->operands; i++)
     {

@@ -109,7 +109,7 @@ static enum rfn_status set(struct rfn_device *device, struct rfn_stream *stream,
         return RFN_FAIL(RFN_INVALID, "%s: value %d; a byte is 0 to 255", what, value);
     pthread_mutex_lock(&device->lock);
     status = rfn_memory_place(device, "set", dst, bytes, &to);
-    if (status == RFN_OK && to.kind == RFN_MEMORY_PAGEABLE)
+    if (status == RFN_OK && bytes > 0 && to.kind == RFN_MEMORY_PAGEABLE)
         status =
             RFN_FAIL(RFN_INVALID,
                      "%s: %" PRId64 " bytes at %p are pageable host memory; device or "

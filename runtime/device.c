@@ -1,4 +1,5 @@
 #include "runtime/call.h"
+#include "runtime/host/discard.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +58,16 @@ static struct rfn_stream *builtin_stream(struct rfn_device *d, enum rfn_stream_k
     return s;
 }
 
+static enum rfn_status check_inside(void)
+{
+    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
+        if (backends[i]->inside && backends[i]->inside())
+            return rfn_error_at(__FILE__, __LINE__, RFN_INVALID, RFN_CODE_NOT_PERMITTED,
+                                "device_open: %d, not permitted in a host function",
+                                RFN_CODE_NOT_PERMITTED);
+    return RFN_OK;
+}
+
 enum rfn_status rfn_device_open(const struct rfn_device_desc *desc,
                                 struct rfn_device **ret_device)
 {
@@ -75,10 +86,13 @@ enum rfn_status rfn_device_open(const struct rfn_device_desc *desc,
             "ordinal %d, threads %d, reserve_bytes %lld: none may be negative",
             desc->ordinal, desc->threads, (long long)desc->reserve_bytes);
 
+    enum rfn_status status = check_inside();
+    if (status != RFN_OK)
+        return status;
     struct rfn_device *d = rfn_object_create(RFN_OBJECT_DEVICE, NULL);
     if (!d)
         return RFN_LIMIT;
-    enum rfn_status status = open_backend(desc, &d->backend, &d->impl);
+    status = open_backend(desc, &d->backend, &d->impl);
     if (status != RFN_OK)
         goto drop_object;
     pthread_mutex_init(&d->lock, NULL);
@@ -104,6 +118,68 @@ drop_object:
     return status;
 }
 
+/* Tells the observer what the end of such a capture is: its origin goes away. */
+static void tell_discarded(struct rfn_device *d, const struct rfn_body *body)
+{
+    struct rfn_call_event event;
+    if (atomic_load(&d->lost) ||
+        rfn_call_begin(&event, d, RFN_CALL_stream_destroy, NULL) != RFN_OK)
+        return;
+    event.thread = body->thread;
+    event.stream_kind = RFN_STREAM_PER_THREAD;
+    event.stream_serial = d->per_thread->object.serial;
+    event.before = (struct rfn_capture_info) { RFN_CAPTURE_ACTIVE, body->capture_id };
+    rfn_call_end(&event, d, 0);
+}
+
+/* Captures that began on the per-thread stream of a thread that has ended: nobody can end
+ * them, and what they pin could never be freed. */
+static void discard_left(struct rfn_device *d)
+{
+    struct rfn_body *body;
+    if (d->backend != &rfn_backend_host)
+        return;
+    do
+    {
+        pthread_mutex_lock(&d->lock);
+        body = d->bodies;
+        while (body && !(body->origin == d->per_thread &&
+                         rfn_host_capture_discard(d->impl, body->capture_id)))
+            body = body->next;
+        if (body)
+            body->origin = NULL;
+        pthread_mutex_unlock(&d->lock);
+        if (body)
+        {
+            tell_discarded(d, body);
+            rfn_body_drop(d, body);
+        }
+    } while (body);
+}
+
+/* "", or the open captures as the end of a line: the last of them by its name. */
+static void name_open(struct rfn_device *d, char *ret_text, size_t bytes)
+{
+    const struct rfn_body *last = NULL;
+    int open = 0;
+    ret_text[0] = '\0';
+    pthread_mutex_lock(&d->lock);
+    for (const struct rfn_body *b = d->bodies; b; b = b->next)
+    {
+        open += b->origin != NULL;
+        if (b->origin && !last)
+            last = b;
+    }
+    if (last)
+        snprintf(ret_text, bytes,
+                 " and %d open capture%s: \"%s\", id %llu, begun at %.140s:%d", open,
+                 open == 1 ? "" : "s, the last", last->name,
+                 (unsigned long long)last->capture_id,
+                 last->begun.file[0] ? last->begun.file : "an unknown place",
+                 last->begun.line);
+    pthread_mutex_unlock(&d->lock);
+}
+
 enum rfn_status rfn_device_close(struct rfn_device **device)
 {
     if (!device)
@@ -117,17 +193,19 @@ enum rfn_status rfn_device_close(struct rfn_device **device)
     status = rfn_call_allowed(d, "device_close");
     if (status != RFN_OK)
         return status;
+    char open[320];
+    discard_left(d);
+    name_open(d, open, sizeof open);
     int streams = d->alive[RFN_OBJECT_STREAM] - 2, events = d->alive[RFN_OBJECT_EVENT];
     int graphs = d->alive[RFN_OBJECT_GRAPH], execs = d->alive[RFN_OBJECT_EXEC];
     pthread_rwlock_rdlock(&d->memory.lock);
     int allocations = d->memory.entries;
     pthread_rwlock_unlock(&d->memory.lock);
-    if (streams || events || graphs || execs || allocations || d->bodies)
+    if (streams || events || graphs || execs || allocations || open[0])
         return RFN_FAIL(RFN_BUSY,
                         "the device still has %d allocations, %d streams, %d events, "
                         "%d graphs, %d executables%s",
-                        allocations, streams, events, graphs, execs,
-                        d->bodies && !graphs && !execs ? " and an open capture" : "");
+                        allocations, streams, events, graphs, execs, open);
     if (atomic_load(&d->observer))
         return RFN_FAIL(RFN_BUSY, "a checker is attached to the device");
     d->backend->close(d->impl);

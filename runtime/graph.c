@@ -49,6 +49,12 @@ enum rfn_status rfn_graph_destroy(struct rfn_graph **graph)
         event.graph = g;
         rfn_call_end(&event, device, 0);
     }
+    /* Its executables hold what they touch on their own account. */
+    pthread_mutex_lock(&device->lock);
+    for (int32_t i = 0; i < g->body->launches; i++)
+        rfn_pins_drop(&g->body->launch[i].pins);
+    rfn_pins_drop(&g->body->pins);
+    pthread_mutex_unlock(&device->lock);
     rfn_body_drop(device, g->body);
     rfn_object_destroy(g);
     *graph = NULL;

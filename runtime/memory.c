@@ -177,9 +177,13 @@ static const struct rfn_body *holder(const struct rfn_device *device,
                 return b;
     }
     for (const struct rfn_exec *e = device->execs; e; e = e->next)
+    {
+        if (rfn_pins_hold(&e->pins, a))
+            return e->body;
         for (int32_t i = 0; i < e->body->launches; i++)
             if (rfn_pins_hold(&e->launch[i], a))
                 return e->body;
+    }
     return NULL;
 }
 
@@ -314,9 +318,22 @@ enum rfn_status rfn_memory_import(struct rfn_device *device, void *address, int6
     if (!address || bytes <= 0)
         return RFN_FAIL(RFN_INVALID, "%" PRId64 " bytes at %p: neither may be 0", bytes,
                         address);
+    if ((uintptr_t)bytes > UINTPTR_MAX - (uintptr_t)address)
+        return RFN_FAIL(RFN_INVALID, "%" PRId64 " bytes at %p pass the last address",
+                        bytes, address);
     status = rfn_call_begin(&event, device, RFN_CALL_memory_import, NULL);
     if (status != RFN_OK)
         return status;
+    const struct rfn_backend *b = device->backend;
+    if (b->closed_memory &&
+        (b->memory_kind(device->impl, address) != RFN_MEMORY_PAGEABLE ||
+         b->memory_kind(device->impl, (char *)address + bytes - 1) !=
+             RFN_MEMORY_PAGEABLE))
+        return RFN_FAIL(RFN_INVALID,
+                        "%" PRId64
+                        " bytes at %p lie in memory of a device of this process; "
+                        "it is live, was freed, or is another device's",
+                        bytes, address);
     struct rfn_memory *m = &device->memory;
     struct rfn_allocation *a = calloc(1, sizeof *a);
     if (!a)

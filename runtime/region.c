@@ -1,6 +1,7 @@
 /* Named regions of the calling thread: a stack of copied names, always ready as text. */
 #include "runtime/call.h"
 
+#include <limits.h>
 #include <refrain/check.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,7 +9,7 @@
 #define DEPTH 16
 #define NAME_BYTES 48 /* longer names are cut, and show it */
 #define MORE_BYTES 32 /* " > (+3 deeper)" */
-#define DEVICES 2     /* on which captures began, a region */
+#define DEVICES 16    /* on which captures began, a region */
 
 struct frame
 {
@@ -16,6 +17,7 @@ struct frame
     size_t begin;    /* of its name in the text */
     size_t end;      /* of the text that ends with it */
     struct rfn_device *device[DEVICES];
+    int unseen; /* captures on devices past these */
 };
 
 struct regions
@@ -80,9 +82,15 @@ enum rfn_status rfn_region_end(void)
     struct frame *f = &r->frame[r->depth - 1];
     for (int i = 0; i < DEVICES && f->device[i]; i++)
         rfn_call_region_end(f->device[i], f->number, r->text + f->begin);
+    enum rfn_status status = RFN_OK;
+    if (f->unseen)
+        status = RFN_FAIL(RFN_LIMIT,
+                          "region_end: '%s' ended; whether %d captures that began in it "
+                          "on devices past the first %d are still open was not looked at",
+                          r->text + f->begin, f->unseen, DEVICES);
     r->depth--;
     write_deeper(r);
-    return RFN_OK;
+    return status;
 }
 
 const char *rfn_region_text(void)
@@ -101,5 +109,7 @@ uint64_t rfn_region_note(struct rfn_device *device)
         i++;
     if (i < DEVICES)
         f->device[i] = device;
+    else if (f->unseen < INT_MAX)
+        f->unseen++;
     return f->number;
 }

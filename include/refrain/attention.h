@@ -197,7 +197,8 @@ RFN_API enum rfn_status rfn_attention_plan(struct rfn_attention *attention,
 
 /**
  * First node of a step: turns the step buffers into rows, contexts and slots for a bucket.
- * The bucket must hold the requests of the plan; one of none is run as one of one.
+ * The bucket must hold the requests and the query tokens of the plan: what it has no rows for
+ * is dropped. One of no requests is run as one of one.
  *
  * Capture   Safe. One node.
  * Stream    Asynchronous.

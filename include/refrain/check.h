@@ -147,7 +147,7 @@ struct rfn_finding
     uint64_t thread;
     enum rfn_capture_status status_after; /* of that capture */
     int32_t code;       /* CUDA error number of the call, 0: it passed */
-    int64_t count;      /* how often from this site in this capture */
+    int64_t count;      /* from this site in this capture, see rfn_check_count */
     const char *why;    /* one sentence, with the values of this case */
     const char *fix;    /* one sentence */
     const char *driver; /* what the device itself said, "" when nothing */
@@ -202,7 +202,8 @@ RFN_API enum rfn_status rfn_region_begin(const char *name);
  *
  * Capture   Safe.
  * Threads   Any; not beside the closing of a device on which the region began a capture.
- * Errors    RFN_INVALID: the thread has no region open.
+ * Errors    RFN_INVALID: the thread has no region open. RFN_LIMIT: the region ended, but it
+ *           began captures on more than 16 devices and looked at the first 16.
  */
 RFN_API enum rfn_status rfn_region_end(void);
 
@@ -235,7 +236,10 @@ RFN_API enum rfn_status rfn_check_create(struct rfn_device *device,
 RFN_API enum rfn_status rfn_check_destroy(struct rfn_check **check);
 
 /**
- * How many findings there are: equal sites in one capture count once.
+ * How many findings there are: equal sites in one capture count once, and a site that gave
+ * findings in 8 captures counts all further ones with the last of them. Of 1024 an error that
+ * comes later takes the place of the oldest that is none; what has no place is counted in one
+ * more finding behind them.
  *
  * Capture   Safe. Touches no device.
  * Threads   Any.
@@ -263,7 +267,8 @@ RFN_API size_t rfn_finding_text(const struct rfn_finding *finding, char *text,
                                 size_t bytes);
 
 /**
- * How many entries the ledger holds for a capture; -1 for a capture it has not seen.
+ * How many entries the ledger holds for a capture; -1 for a capture it has not seen or has
+ * dropped: beside the open ones it keeps the newest 512.
  *
  * Capture   Safe. Touches no device.
  * Threads   Any.
@@ -275,7 +280,7 @@ RFN_API int32_t rfn_check_ledger_count(struct rfn_check *check, uint64_t capture
  *
  * Capture   Safe. Touches no device.
  * Threads   Any.
- * Errors    RFN_NOT_FOUND: no such capture or entry.
+ * Errors    RFN_NOT_FOUND: no such capture or entry, or a capture that was dropped.
  */
 RFN_API enum rfn_status rfn_check_ledger(struct rfn_check *check, uint64_t capture_id,
                                          int32_t i, struct rfn_ledger_entry *ret_entry,

@@ -139,7 +139,7 @@ struct rfn_op
     /* Checks what the tables cannot say. Writes the error line with rfn_error(). */
     enum rfn_status (*check)(const void *args);
     /* Runs on the host. Views hold addresses that the host can read. Never fails: what can
-     * fail was checked. May be NULL: no host twin. */
+     * fail was checked. It must not call the device. May be NULL: no host twin. */
     void (*host)(const void *args, const struct rfn_host_env *env);
     /* Fills `ret` with the kernel nodes; pure. May be NULL: no CUDA twin. */
     enum rfn_status (*cuda)(const void *args, const struct rfn_plan_env *env,

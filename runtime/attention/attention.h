@@ -63,6 +63,7 @@ struct rfn_handed
 struct rfn_attention
 {
     struct rfn_device *device;
+    _Atomic int32_t ladders;            /* that use it */
     struct rfn_geometry geometry;       /* name and index_source point into this object */
     struct rfn_attention_limits limits; /* with defaults filled in */
     int64_t rows;                       /* T */

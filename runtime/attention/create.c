@@ -261,6 +261,8 @@ enum rfn_status rfn_attention_destroy(struct rfn_attention **attention)
     struct rfn_attention *a = *attention;
     if (!a)
         return RFN_OK;
+    if (a->ladders)
+        return RFN_FAIL(RFN_BUSY, "attention_destroy: %d ladders of it live", a->ladders);
     enum rfn_status status = rfn_outside_captures(a->device, NULL, "attention_destroy");
     if (status == RFN_OK || status == RFN_DEVICE) /* a lost device takes all back */
         status = release(a);

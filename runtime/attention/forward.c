@@ -190,6 +190,12 @@ enum rfn_status rfn_attention_forward(struct rfn_attention *attention,
     if (!a->layer[layer].bound)
         return RFN_FAIL(RFN_NOT_READY, "layer %d of %.64s is not bound", layer,
                         a->geometry.name);
+    int32_t source = a->layer[layer].source;
+    if (!a->layer[source].bound)
+        return RFN_FAIL(
+            RFN_NOT_READY,
+            "layer %d of %.64s uses the choice of layer %d, which is not bound", layer,
+            a->geometry.name, source);
     if (bucket->requests == 0)
         return RFN_OK;
     return rfn_layer_walk(a, &a->layer[layer], bucket, stream, rfn_op_launch);

@@ -153,6 +153,19 @@ void rfn_host_captures_close(struct rfn_host_device *d)
         rfn_host_graph_drop(close_capture(c));
 }
 
+int rfn_host_capture_discard(void *impl, uint64_t id)
+{
+    struct rfn_host_device *d = impl;
+    /* Not a call of the user's: no schedule counts it. */
+    pthread_mutex_lock(&d->mutex);
+    struct rfn_host_capture *c = id ? rfn_host_capture_find(d, id) : NULL;
+    int left = c && c->origin->stream->left;
+    if (left)
+        rfn_host_graph_drop(close_capture(c));
+    pthread_mutex_unlock(&d->mutex);
+    return left;
+}
+
 /* ---- calls ------------------------------------------------------------------------ */
 
 int rfn_host_capture_begin(void *impl, void *stream, enum rfn_capture_mode mode)
@@ -242,6 +255,20 @@ int rfn_host_capture_query(void *impl, void *stream, struct rfn_capture_info *re
     return code;
 }
 
+/* `below` stays at most RFN_HOST_NODES, so that no sum wraps around. */
+static int check_child(const struct rfn_host_graph *g, const struct rfn_host_graph *child)
+{
+    uint64_t nodes = g->nodes.count + g->below + 1 + child->nodes.count + child->below;
+    uint32_t depth = child->depth + 1;
+    if (nodes <= RFN_HOST_NODES && depth <= RFN_HOST_DEPTH)
+        return RFN_CODE_OK;
+    return rfn_host_fail(RFN_CODE_INVALID_VALUE,
+                         "with this child the graph would have %llu nodes and %u levels "
+                         "of children; at most %llu nodes and %u levels are taken",
+                         (unsigned long long)nodes, depth,
+                         (unsigned long long)RFN_HOST_NODES, RFN_HOST_DEPTH);
+}
+
 int rfn_host_capture_add_child(void *impl, void *stream, void *graph)
 {
     struct rfn_host_device *d = impl;
@@ -253,13 +280,21 @@ int rfn_host_capture_add_child(void *impl, void *stream, void *graph)
     struct rfn_host_stream *s = rfn_host_resolve(d, stream);
     code =
         s ? rfn_host_ask(d, RFN_CALL_capture_add_child, s, NULL, 0, &m) : RFN_CODE_NOMEM;
+    struct rfn_host_graph *parent = code ? NULL : m->capture->graph;
+    if (!code)
+        code = check_child(parent, g);
     if (!code)
     {
         /* A graph never changes, so holding it is as good as a copy. */
         struct rfn_host_work child = { .type = RFN_NODE_CHILD, .child = g };
         code = rfn_host_append(m, &child, NULL);
-        if (!code)
-            g->refs++;
+    }
+    if (!code)
+    {
+        g->refs++;
+        parent->below += g->nodes.count + g->below;
+        if (parent->depth <= g->depth)
+            parent->depth = g->depth + 1;
     }
     return rfn_host_leave(d, code);
 }

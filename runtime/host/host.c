@@ -186,12 +186,7 @@ static void host_close(void *impl)
         d->retired = x->retired;
         rfn_host_exec_free(x);
     }
-    while (d->streams)
-    {
-        struct rfn_host_stream *s = d->streams;
-        d->streams = s->next;
-        free(s);
-    }
+    rfn_host_streams_close(d);
     pthread_mutex_unlock(&d->mutex);
     rfn_host_unseen_close(d);
     rfn_host_memory_close(d->memory);

@@ -20,6 +20,7 @@
 
 #include "runtime/backend.h"
 #include "runtime/capture_rules.h"
+#include "runtime/host/discard.h"
 #include "runtime/host/memory.h"
 
 #include <pthread.h>
@@ -29,6 +30,10 @@
 #define RFN_HOST_ARGS_BYTES                                                              \
     1024 /* argument bytes with a pooled item; more is allocated */
 #define RFN_HOST_OWN_DEPS 3
+/* A graph with its children, and theirs: a few adds of a child to the next one's graph would
+ * make more nodes than any memory holds, and all walks of the levels recurse. */
+#define RFN_HOST_NODES (UINT64_C(1) << 24)
+#define RFN_HOST_DEPTH 64
 
 /* ---- work and items --------------------------------------------------------------- */
 
@@ -106,6 +111,8 @@ struct rfn_host_graph
     uint32_t refs;
     uint64_t capture_id;
     struct rfn_host_set nodes; /* in order of capture */
+    uint64_t below;            /* nodes of all children, and of theirs */
+    uint32_t depth;            /* levels of children; 0: it has none */
 };
 
 struct rfn_host_stream
@@ -118,6 +125,9 @@ struct rfn_host_stream
     int asked; /* a query said NOT_READY */
     struct rfn_host_member *member;
     struct rfn_host_stream *prev, *next;
+    /* PER_THREAD, under the lock of such streams; `thread` is written under it too. */
+    struct rfn_host_stream *thread_prev, *thread_next;
+    _Atomic int left; /* the thread has ended */
 };
 
 struct rfn_host_event
@@ -251,6 +261,8 @@ int rfn_host_stream_reserve(struct rfn_host_device *d, struct rfn_host_stream *s
 int rfn_host_submit(struct rfn_host_device *d, struct rfn_host_stream *s,
                     const struct rfn_host_work *work, struct rfn_host_ref after,
                     void *extra, struct rfn_host_ref *ret);
+/* Frees them all. */
+void rfn_host_streams_close(struct rfn_host_device *d);
 /* Waits for what a sync of the stream waits for. */
 void rfn_host_stream_pull(struct rfn_host_device *d, struct rfn_host_stream *s);
 int rfn_host_stream_create(void *impl, enum rfn_stream_kind kind, void **ret);

@@ -53,7 +53,9 @@ static void run_op(struct rfn_host_device *d, const struct rfn_op *op, const voi
     struct rfn_host_env env = d->env;
     if (is_small(op, args))
         env.threads = 1;
+    int was = rfn_host_inside(1);
     op->host(copy, &env);
+    rfn_host_inside(was);
 }
 
 void rfn_host_run(struct rfn_host_device *d, struct rfn_host_item *item)

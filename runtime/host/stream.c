@@ -11,6 +11,69 @@ int rfn_host_blocking(const struct rfn_host_stream *s)
     return s->kind == RFN_STREAM_BLOCKING || s->kind == RFN_STREAM_PER_THREAD;
 }
 
+/* ---- threads that end ------------------------------------------------------------- */
+
+/* The per-thread streams of all devices: a thread that ends knows no device, and takes no
+ * device's mutex. This lock is taken with such a mutex held, never the other way round. */
+static pthread_mutex_t thread_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct rfn_host_stream *thread_streams;
+static pthread_once_t key_once = PTHREAD_ONCE_INIT;
+static pthread_key_t key;
+static int have_key;
+
+static void thread_ends(void *value)
+{
+    uint64_t thread = rfn_host_thread();
+    (void)value;
+    pthread_mutex_lock(&thread_lock);
+    for (struct rfn_host_stream *s = thread_streams; s; s = s->thread_next)
+        if (s->thread == thread)
+            s->left = 1;
+    pthread_mutex_unlock(&thread_lock);
+}
+
+static void make_key(void)
+{
+    have_key = pthread_key_create(&key, thread_ends) == 0;
+}
+
+/* Makes the stream the calling thread's. Without a key the thread's end goes unseen: the
+ * stream then lives as long as the device. */
+static void give(struct rfn_host_stream *s)
+{
+    pthread_mutex_lock(&thread_lock);
+    s->thread = rfn_host_thread();
+    s->left = 0;
+    pthread_mutex_unlock(&thread_lock);
+    pthread_once(&key_once, make_key);
+    if (have_key)
+        pthread_setspecific(key, &key); /* any value but NULL */
+}
+
+static void list(struct rfn_host_stream *s)
+{
+    pthread_mutex_lock(&thread_lock);
+    s->thread_next = thread_streams;
+    if (s->thread_next)
+        s->thread_next->thread_prev = s;
+    thread_streams = s;
+    pthread_mutex_unlock(&thread_lock);
+}
+
+static void unlist(struct rfn_host_stream *s)
+{
+    pthread_mutex_lock(&thread_lock);
+    if (s->thread_next)
+        s->thread_next->thread_prev = s->thread_prev;
+    if (s->thread_prev)
+        s->thread_prev->thread_next = s->thread_next;
+    else
+        thread_streams = s->thread_next;
+    pthread_mutex_unlock(&thread_lock);
+}
+
+/* ---- streams ---------------------------------------------------------------------- */
+
 static struct rfn_host_stream *create(struct rfn_host_device *d,
                                       enum rfn_stream_kind kind)
 {
@@ -19,7 +82,6 @@ static struct rfn_host_stream *create(struct rfn_host_device *d,
         return NULL;
     s->device = d;
     s->kind = kind;
-    s->thread = kind == RFN_STREAM_PER_THREAD ? rfn_host_thread() : 0;
     s->number = ++d->numbers;
     s->next = d->streams;
     if (s->next)
@@ -28,19 +90,59 @@ static struct rfn_host_stream *create(struct rfn_host_device *d,
     return s;
 }
 
+/* The stream of a thread that has ended, of which nothing is left to do. */
+static int is_spare(const struct rfn_host_stream *s)
+{
+    return s->left && !s->member && rfn_host_done(s->tail);
+}
+
 struct rfn_host_stream *rfn_host_resolve(struct rfn_host_device *d, void *stream)
 {
-    struct rfn_host_stream *s = stream;
+    struct rfn_host_stream *s = stream, *spare = NULL;
     if (s != &d->per_thread)
         return s;
     uint64_t thread = rfn_host_thread();
     for (s = d->streams; s; s = s->next)
+    {
         if (s->kind == RFN_STREAM_PER_THREAD && s->thread == thread)
-            return s;
-    s = create(d, RFN_STREAM_PER_THREAD);
-    if (!s)
-        rfn_host_fail(RFN_CODE_NOMEM, "no memory for the thread's stream");
+            break;
+        if (!spare && is_spare(s))
+            spare = s;
+    }
+    if (s && !s->left)
+        return s;
+    if (!s && spare)
+    {
+        /* Copies that nobody waited for are the legacy stream's, as when it is destroyed. */
+        s = spare;
+        rfn_host_follow(d, s, &d->orphans);
+        rfn_host_leave_unseen(d, s);
+        s->asked = 0;
+    }
+    else if (!s)
+    {
+        s = create(d, RFN_STREAM_PER_THREAD);
+        if (!s)
+        {
+            rfn_host_fail(RFN_CODE_NOMEM, "no memory for the thread's stream");
+            return NULL;
+        }
+        list(s);
+    }
+    give(s); /* also back to a thread that calls from a destructor of its own */
     return s;
+}
+
+void rfn_host_streams_close(struct rfn_host_device *d)
+{
+    while (d->streams)
+    {
+        struct rfn_host_stream *s = d->streams;
+        d->streams = s->next;
+        if (s->kind == RFN_STREAM_PER_THREAD)
+            unlist(s);
+        free(s);
+    }
 }
 
 /* An item on the legacy stream takes one more to gather each two blocking tails. */

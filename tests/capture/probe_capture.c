@@ -76,6 +76,42 @@ static int fork_extra_destroyed(struct probe_env *e)
     return rc;
 }
 
+static int invalidate(struct probe_env *e)
+{
+    (void)cudaStreamQuery(e->origin);
+    return 0;
+}
+
+static int record_on_origin(struct probe_env *e)
+{
+    return (int)cudaEventRecord(e->event, e->origin);
+}
+
+static int launch_on_origin(struct probe_env *e)
+{
+    return probe_launch(e, e->origin);
+}
+
+static int wait_on_origin(struct probe_env *e)
+{
+    return (int)cudaStreamWaitEvent(e->origin, e->event, 0);
+}
+
+static int sync_origin(struct probe_env *e)
+{
+    return (int)cudaStreamSynchronize(e->origin);
+}
+
+static int malloc_now(struct probe_env *e)
+{
+    void *ptr;
+    (void)e;
+    int rc = (int)cudaMalloc(&ptr, PROBE_SMALL_BYTES);
+    if (rc == 0)
+        cudaFree(ptr);
+    return rc;
+}
+
 static int exchange_mode(struct probe_env *e)
 {
     enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
@@ -114,6 +150,20 @@ const struct probe_call probe_capture_calls[] = {
     {.id = "end:uninvolved", .run = end_on_idle,
      .what = "EndCapture of a stream that captures nothing"},
     {.id = "begin:twice", .run = begin_on_origin, .what = "BeginCapture of the origin"},
+    {.id = "lost:begin", .prepare = invalidate, .run = begin_on_origin,
+     .what = "the next ones in an invalidated capture: BeginCapture of the origin"},
+    {.id = "lost:end", .prepare = invalidate, .run = end_on_origin,
+     .what = "EndCapture of the origin, from the relation's thread"},
+    {.id = "lost:kernel", .prepare = invalidate, .run = launch_on_origin,
+     .what = "a kernel on the origin"},
+    {.id = "lost:record", .prepare = invalidate, .run = record_on_origin,
+     .what = "an event recorded on the origin"},
+    {.id = "lost:wait", .prepare = invalidate, .run = wait_on_origin,
+     .what = "the origin waits for an event never recorded"},
+    {.id = "lost:sync", .prepare = invalidate, .run = sync_origin,
+     .what = "waits for the origin"},
+    {.id = "lost:malloc", .prepare = invalidate, .run = malloc_now,
+     .what = "a potentially unsafe call"},
     {0},
 };
 /* clang-format on */

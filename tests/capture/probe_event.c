@@ -39,6 +39,34 @@ static int record_other_capture(struct probe_env *e)
     return (int)cudaEventRecord(e->event, e->extra);
 }
 
+/* In a capture that is over; its graph still lives. */
+static int record_ended(struct probe_env *e)
+{
+    int rc = (int)cudaStreamBeginCapture(e->idle, cudaStreamCaptureModeRelaxed);
+    if (rc)
+        return rc;
+    if ((rc = (int)cudaEventRecord(e->event, e->idle)) ||
+        (rc = (int)cudaEventRecord(e->event2, e->idle)))
+        return rc;
+    return (int)cudaStreamEndCapture(e->idle, &e->graph);
+}
+
+static void undo_ended(struct probe_env *e)
+{
+    if (e->graph)
+        cudaGraphDestroy(e->graph);
+}
+
+/* In a second capture, which is then invalidated and stays open. */
+static int record_lost(struct probe_env *e)
+{
+    int rc = record_other_capture(e);
+    if (rc)
+        return rc;
+    (void)cudaStreamQuery(e->extra);
+    return 0;
+}
+
 static int event_destroy(struct probe_env *e)
 {
     int rc = (int)cudaEventDestroy(e->event);
@@ -131,6 +159,32 @@ const struct probe_call probe_event_calls[] = {
      .arg = cudaEventWaitExternal, .what = "from before the capture, declared external"},
     {.id = "cudaStreamWaitEvent:other-capture", .prepare = record_other_capture,
      .run = stream_wait, .what = "an event of a second capture; status of both"},
+    {.id = "cudaEventRecord:ended", .setup = record_ended, .run = event_record_plain,
+     .undo = undo_ended, .what = "an event of a capture that is over, recorded afresh"},
+    {.id = "cudaEventQuery:ended", .setup = record_ended, .run = event_query,
+     .undo = undo_ended, .what = "an event of a capture that is over"},
+    {.id = "cudaEventSynchronize:ended", .setup = record_ended, .run = event_sync,
+     .undo = undo_ended, .what = "an event of a capture that is over"},
+    {.id = "cudaEventElapsedTime:ended", .setup = record_ended, .run = event_elapsed,
+     .undo = undo_ended, .what = "two events of a capture that is over"},
+    {.id = "cudaStreamWaitEvent:ended", .setup = record_ended, .run = stream_wait,
+     .undo = undo_ended, .what = "the stream waits for an event of a capture that is over"},
+    {.id = "cudaStreamWaitEvent:ended-external", .setup = record_ended,
+     .run = stream_wait, .arg = cudaEventWaitExternal, .undo = undo_ended,
+     .what = "the same, declared external"},
+    {.id = "cudaStreamWaitEvent:never-external", .run = stream_wait,
+     .arg = cudaEventWaitExternal, .what = "an event never recorded, declared external"},
+    {.id = "cudaStreamWaitEvent:captured-external", .prepare = record_captured,
+     .run = stream_wait, .arg = cudaEventWaitExternal,
+     .what = "an event of this capture, declared external"},
+    {.id = "cudaEventQuery:lost", .prepare = record_lost, .run = event_query,
+     .what = "an event of a second capture that was invalidated; status of both"},
+    {.id = "cudaEventSynchronize:lost", .prepare = record_lost, .run = event_sync,
+     .what = "the same"},
+    {.id = "cudaStreamWaitEvent:lost", .prepare = record_lost, .run = stream_wait,
+     .what = "the stream waits for an event of an invalidated capture; status of both"},
+    {.id = "cudaStreamWaitEvent:lost-external", .prepare = record_lost,
+     .run = stream_wait, .arg = cudaEventWaitExternal, .what = "the same, external"},
     {0},
 };
 /* clang-format on */

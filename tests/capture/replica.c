@@ -222,7 +222,7 @@ static void put_nodes(struct rfn_graph *graph, char *ret, size_t bytes)
                                      node_name[order[i]], info.node[order[i]]);
 }
 
-static int begin_case(struct replica_env *e, struct replica_row *row)
+static int begin_case(struct replica_env *e, struct replica_row *row, int *ret_began)
 {
     struct rfn_capture_desc desc = { e->mode, NULL };
     const char *step = "setup";
@@ -232,6 +232,7 @@ static int begin_case(struct replica_env *e, struct replica_row *row)
     {
         step = "begin";
         code = replica_code(rfn_capture_begin(e->origin, &desc));
+        *ret_began = code == 0;
     }
     if (!code && e->call->prepare)
     {
@@ -297,15 +298,14 @@ void replica_run(struct rfn_device *device, const char *id, enum rfn_capture_mod
     };
     *ret_row = (struct replica_row) { "-", "-", "-", "-", "-" };
     env_open(&e);
-    int began = begin_case(&e, ret_row);
-    if (began)
-    {
+    int began = 0, ready = begin_case(&e, ret_row, &began);
+    if (ready)
         snprintf(ret_row->rc, sizeof ret_row->rc, "%d", make_call(&e));
+    if (began)
         end_case(&e, ret_row);
-    }
     end_captures(&e);
     must(rfn_device_sync(device));
-    if (began)
+    if (ready)
         find_effect(&e, ret_row);
     env_close(&e);
 }

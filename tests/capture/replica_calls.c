@@ -184,6 +184,25 @@ static int record_other_capture(struct replica_env *e)
     return replica_code(rfn_event_record(e->event, e->extra, 0));
 }
 
+static int record_ended(struct replica_env *e)
+{
+    struct rfn_capture_desc desc = { RFN_CAPTURE_RELAXED, NULL };
+    int code = replica_code(rfn_capture_begin(e->idle, &desc));
+    if (!code)
+        code = replica_code(rfn_event_record(e->event, e->idle, 0));
+    if (!code)
+        code = replica_code(rfn_event_record(e->event2, e->idle, 0));
+    return code ? code : replica_code(rfn_capture_end(e->idle, &e->graph));
+}
+
+static int record_lost(struct replica_env *e)
+{
+    int code = record_other_capture(e);
+    if (!code)
+        (void)rfn_stream_query(e->extra);
+    return code;
+}
+
 static int event_destroy(struct replica_env *e)
 {
     return replica_code(rfn_event_destroy(&e->event));
@@ -325,6 +344,37 @@ static int fork_extra_destroyed(struct replica_env *e)
     return code ? code : destroy_extra(e);
 }
 
+static int invalidate(struct replica_env *e)
+{
+    (void)rfn_stream_query(e->origin);
+    return 0;
+}
+
+static int record_on_origin(struct replica_env *e)
+{
+    return replica_code(rfn_event_record(e->event, e->origin, 0));
+}
+
+static int launch_on_origin(struct replica_env *e)
+{
+    return mark(e, e->origin);
+}
+
+static int wait_on_origin(struct replica_env *e)
+{
+    return replica_code(rfn_stream_wait(e->origin, e->event, 0));
+}
+
+static int sync_origin(struct replica_env *e)
+{
+    return replica_code(rfn_stream_sync(e->origin));
+}
+
+static int alloc_now(struct replica_env *e)
+{
+    return replica_code(rfn_memory_alloc(e->device, RFN_MEMORY_DEVICE, 65536, &e->ptr));
+}
+
 static int exchange_mode(struct replica_env *e)
 {
     enum rfn_capture_mode mode = RFN_CAPTURE_RELAXED;
@@ -405,6 +455,25 @@ const struct replica_call replica_calls[] = {
     { "end:joined-member", 0, 0, NULL, join_extra, end_on_extra },
     { "end:uninvolved", 0, 0, NULL, NULL, end_on_idle },
     { "begin:twice", 0, 0, NULL, NULL, begin_on_origin },
+    { "cudaEventRecord:ended", 0, 0, record_ended, NULL, event_record },
+    { "cudaEventQuery:ended", 0, 0, record_ended, NULL, event_query },
+    { "cudaEventSynchronize:ended", 0, 0, record_ended, NULL, event_sync },
+    { "cudaEventElapsedTime:ended", 0, 0, record_ended, NULL, event_elapsed },
+    { "cudaStreamWaitEvent:ended", 0, 0, record_ended, NULL, stream_wait },
+    { "cudaStreamWaitEvent:ended-external", 0, RFN_EVENT_EXTERNAL, record_ended, NULL, stream_wait },
+    { "cudaStreamWaitEvent:never-external", 0, RFN_EVENT_EXTERNAL, NULL, NULL, stream_wait },
+    { "cudaStreamWaitEvent:captured-external", 0, RFN_EVENT_EXTERNAL, NULL, record_captured, stream_wait },
+    { "cudaEventQuery:lost", 0, 0, NULL, record_lost, event_query },
+    { "cudaEventSynchronize:lost", 0, 0, NULL, record_lost, event_sync },
+    { "cudaStreamWaitEvent:lost", 0, 0, NULL, record_lost, stream_wait },
+    { "cudaStreamWaitEvent:lost-external", 0, RFN_EVENT_EXTERNAL, NULL, record_lost, stream_wait },
+    { "lost:begin", 0, 0, NULL, invalidate, begin_on_origin },
+    { "lost:end", 0, 0, NULL, invalidate, end_on_origin },
+    { "lost:kernel", 0, 0, NULL, invalidate, launch_on_origin },
+    { "lost:record", 0, 0, NULL, invalidate, record_on_origin },
+    { "lost:wait", 0, 0, NULL, invalidate, wait_on_origin },
+    { "lost:sync", 0, 0, NULL, invalidate, sync_origin },
+    { "lost:malloc", 0, 0, NULL, invalidate, alloc_now },
     { NULL, 0, 0, NULL, NULL, NULL },
 };
 /* clang-format on */

@@ -12,6 +12,7 @@ struct worker
     struct step *s;
     struct rfn_stream *stream;
     enum rfn_capture_mode mode;
+    int line; /* of its first mistake; past eight captures findings of one site are one */
     uint64_t id[CAPTURES];
     int wrong;
 };
@@ -29,7 +30,8 @@ static void *work(void *arg)
         w->wrong += rfn_capture_begin(w->stream, &desc) != RFN_OK;
         w->wrong += rfn_capture_query(w->stream, &info) != RFN_OK;
         w->wrong += rfn_index_topk(w->stream, &s->pick) != RFN_OK;
-        w->wrong += rfn_copy_sync(s->device, lens, s->lens, STEP_LENS_BYTES) != RFN_OK;
+        rfn_site_note(__FILE__, w->line + i);
+        w->wrong += (rfn_copy_sync)(s->device, lens, s->lens, STEP_LENS_BYTES) != RFN_OK;
         w->wrong += rfn_index_topk(w->stream, &s->pick) != RFN_OK;
         w->wrong += rfn_capture_end(w->stream, &graph) != RFN_OK;
         w->wrong += rfn_graph_destroy(&graph) != RFN_OK;
@@ -51,6 +53,7 @@ int main(int argc, char **argv)
     for (int t = 0; t < THREADS; t++)
     {
         worker[t].s = &s;
+        worker[t].line = 1000 + t * CAPTURES;
         worker[t].mode = t % 2 ? RFN_CAPTURE_RELAXED : RFN_CAPTURE_THREAD_LOCAL;
         WORKS(&s, rfn_stream_create(s.device, RFN_STREAM_NONBLOCKING, &worker[t].stream));
     }

@@ -294,6 +294,104 @@ static void per_thread_streams_capture_apart(struct world *w)
     OK(t, rfn_graph_destroy(&graph));
 }
 
+struct leaver
+{
+    struct rfn_device *dev;
+    unsigned char *memory;
+    pthread_barrier_t *both;
+    int line;
+    enum rfn_status status[2];
+};
+
+static void *leave_a_capture(void *user)
+{
+    struct leaver *l = user;
+    struct rfn_stream *mine = rfn_stream_per_thread(l->dev);
+    struct rfn_capture_desc desc = { .name = "left behind" };
+    l->line = __LINE__ + 1;
+    l->status[0] = rfn_capture_begin(mine, &desc);
+    l->status[1] = rfn_set_async(mine, l->memory, 1, BYTES);
+    pthread_barrier_wait(l->both); /* open, and the thread lives */
+    pthread_barrier_wait(l->both);
+    return NULL;
+}
+
+/* While it lives close names its capture; nobody can end it later, so that close does. */
+static void close_discards_the_capture_of_an_ended_thread(struct world *w)
+{
+    struct test *t = w->t;
+    pthread_t thread;
+    pthread_barrier_t both;
+    char words[128];
+    if (!t->host)
+        return; /* the driver does not say that a thread has ended */
+    for (int checked = 0; checked < 2; checked++)
+    {
+        struct rfn_check *check = NULL;
+        struct leaver l = { .dev = test_open(t), .both = &both };
+        void *memory = NULL;
+        if (checked)
+            OK(t, rfn_check_create(l.dev, &check));
+        OK(t, rfn_memory_alloc(l.dev, RFN_MEMORY_DEVICE, BYTES, &memory));
+        l.memory = memory;
+        pthread_barrier_init(&both, NULL, 2);
+        pthread_create(&thread, NULL, leave_a_capture, &l);
+        pthread_barrier_wait(&both);
+        HOLDS(t, l.status[0] == RFN_OK && l.status[1] == RFN_OK);
+        snprintf(words, sizeof words,
+                 "1 allocations|1 open capture|\"left behind\"|id |capture_fork.c:%d",
+                 l.line);
+        REFUSED(t, rfn_device_close(&l.dev), RFN_BUSY, words);
+        pthread_barrier_wait(&both);
+        pthread_join(thread, NULL);
+        pthread_barrier_destroy(&both);
+        REFUSED(t, rfn_memory_free(l.dev, memory), RFN_BUSY, "left behind");
+        REFUSED(t, rfn_device_close(&l.dev), RFN_BUSY, "1 allocations");
+        HOLDS(t, !test_line_has("open capture"));
+        OK(t, rfn_memory_free(l.dev, memory)); /* no pin, no capture that forbids it */
+        struct rfn_finding f = { .why = "" };
+        if (checked)
+            OK(t, rfn_check_finding(check, rfn_check_count(check) - 1, &f));
+        HOLDS(t, !checked || f.rule == RFN_CAP032); /* it was left open */
+        OK(t, rfn_check_destroy(&check));
+        OK(t, rfn_device_close(&l.dev));
+    }
+    /* Not one of a stream that somebody has. */
+    struct rfn_device *other = test_open(t);
+    struct rfn_stream *s = NULL;
+    OK(t, rfn_stream_create(other, RFN_STREAM_NONBLOCKING, &s));
+    OK(t, rfn_capture_begin(s, NULL));
+    REFUSED(t, rfn_device_close(&other), RFN_BUSY, "1 streams|1 open capture");
+    OK(t, rfn_stream_destroy(&s));
+    OK(t, rfn_device_close(&other));
+}
+
+struct opener
+{
+    enum rfn_status status;
+    int code;
+    struct rfn_device *device;
+};
+
+static void open_one(void *user)
+{
+    struct opener *o = user;
+    struct rfn_device_desc desc = { .kind = RFN_DEVICE_HOST, .reserve_bytes = 1 << 20 };
+    o->status = rfn_device_open(&desc, &o->device);
+    o->code = rfn_last_code();
+}
+
+static void a_host_function_opens_no_device(struct world *w)
+{
+    struct test *t = w->t;
+    struct opener o = { .status = RFN_OK };
+    if (!t->host)
+        return;
+    OK(t, rfn_host_call(w->s, open_one, &o));
+    OK(t, rfn_stream_sync(w->s));
+    HOLDS(t, o.status == RFN_INVALID && o.code == 800 && !o.device);
+}
+
 /* ---- replayed --------------------------------------------------------------------- */
 
 static void external_events_work_at_every_replay(struct world *w)
@@ -419,6 +517,8 @@ int main(int argc, char **argv)
     destroying_the_origin_ends_the_capture(&w);
     only_a_relaxed_capture_ends_on_another_thread(&w);
     per_thread_streams_capture_apart(&w);
+    close_discards_the_capture_of_an_ended_thread(&w);
+    a_host_function_opens_no_device(&w);
     external_events_work_at_every_replay(&w);
     children_run_inside_their_parent(&w);
     an_empty_capture_makes_an_empty_graph(&w);

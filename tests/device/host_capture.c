@@ -464,6 +464,66 @@ static void invalidated_captures_stay_so(struct rig *r)
     end_counts(r, s, 0, 0, 1);
 }
 
+/* ---- children --------------------------------------------------------------------- */
+
+/* A graph of `times` children; NULL where one is refused, which says so and goes on. */
+static void *parent_of(struct rig *r, void *s, void *child, int times)
+{
+    int refused = 0;
+    OK(r, B->capture_begin(r->dev, s, RFN_CAPTURE_GLOBAL));
+    for (int i = 0; i < times; i++)
+    {
+        int code = B->capture_add_child(r->dev, s, child);
+        refused += code != 0;
+        HOLDS(r, !code || (code == 1 && strstr(B->why(r->dev), "at most 16777216 nodes "
+                                                               "and 64 levels")));
+    }
+    void *graph = end(r, s, RFN_CAPTURE_ACTIVE, 0);
+    if (refused)
+        OK(r, B->graph_destroy(r->dev, graph));
+    return refused ? NULL : graph;
+}
+
+static void children_that_double_are_refused(struct rig *r)
+{
+    void *s = nonblocking(r), *graph[41], *exec = NULL;
+    int levels = 0;
+    OK(r, B->capture_begin(r->dev, s, RFN_CAPTURE_GLOBAL));
+    graph[0] = end(r, s, RFN_CAPTURE_ACTIVE, 0);
+    while (levels < 40 && (graph[levels + 1] = parent_of(r, s, graph[levels], 2)))
+        levels++;
+    HOLDS(r, levels == 23); /* of 2^24 - 2 nodes */
+    OK(r, B->graph_instantiate(r->dev, graph[8], &exec));
+    OK(r, B->exec_launch(r->dev, exec, s));
+    OK(r, B->stream_sync(r->dev, s));
+    OK(r, B->exec_destroy(r->dev, exec));
+    while (levels >= 0)
+        OK(r, B->graph_destroy(r->dev, graph[levels--]));
+}
+
+static void children_too_deep_are_refused(struct rig *r)
+{
+    void *s = nonblocking(r), *exec = NULL;
+    int levels = 0;
+    OK(r, set(r, s, r->a, 0));
+    OK(r, B->capture_begin(r->dev, s, RFN_CAPTURE_GLOBAL));
+    OK(r, add(r, s, r->a, r->a, 1));
+    void *graph = end(r, s, RFN_CAPTURE_ACTIVE, 0), *parent;
+    while (levels < 100 && (parent = parent_of(r, s, graph, 1)))
+    {
+        OK(r, B->graph_destroy(r->dev, graph));
+        graph = parent;
+        levels++;
+    }
+    HOLDS(r, levels == 64);
+    OK(r, B->graph_instantiate(r->dev, graph, &exec));
+    OK(r, B->graph_destroy(r->dev, graph));
+    OK(r, B->exec_launch(r->dev, exec, s));
+    OK(r, B->stream_sync(r->dev, s));
+    HOLDS(r, word_of(r, r->a) == 1);
+    OK(r, B->exec_destroy(r->dev, exec));
+}
+
 struct caller
 {
     struct rig *r;
@@ -517,6 +577,8 @@ int main(int argc, char **argv)
         captures_end_where_they_began,
         captures_begin_once,
         invalidated_captures_stay_so,
+        children_that_double_are_refused,
+        children_too_deep_are_refused,
         host_functions_cannot_call,
         ops_without_twin_are_refused,
     };

@@ -245,6 +245,91 @@ static void findings_past_the_room_are_counted(void **state)
     assert_null(rfn_rules_at(&rules, -1));
 }
 
+static void feed_wait(uint64_t thread, int line)
+{
+    struct rfn_call_event e = event_of(RFN_CALL_device_sync, thread);
+    e.site.line = line;
+    rfn_rules_feed(&rules, &e);
+}
+
+static void a_site_past_eight_captures_counts_with_the_last(void **state)
+{
+    (void)state;
+    for (uint64_t id = 1; id <= 100; id++)
+    {
+        feed_begin(1, ORIGIN, id, RFN_CAPTURE_GLOBAL, RFN_STREAM_NONBLOCKING);
+        feed_wait(1, 10);
+        feed_wait(1, 10);
+        feed_end(1, ORIGIN, id, 0, RFN_CAPTURE_NONE);
+    }
+    assert_int_equal(rfn_rules_count(&rules), RFN_RULES_TOLD);
+    for (int32_t i = 0; i < RFN_RULES_TOLD; i++)
+    {
+        const struct rfn_finding *f = rfn_rules_at(&rules, i);
+        assert_int_equal(f->capture_id, i + 1);
+        assert_int_equal(f->count, i < RFN_RULES_TOLD - 1 ? 2 : 2 * (100 - 7));
+    }
+    feed_begin(1, ORIGIN, 101, RFN_CAPTURE_GLOBAL, RFN_STREAM_NONBLOCKING);
+    feed_wait(1, 11); /* another line is another site */
+    assert_int_equal(rfn_rules_count(&rules), RFN_RULES_TOLD + 1);
+    assert_int_equal(last()->capture_id, 101);
+}
+
+/* A capture on a blocking stream, begun in this line: the warning CAP013. */
+static void feed_warning(uint64_t id, int line)
+{
+    struct rfn_call_event e = on_stream(RFN_CALL_capture_begin, 1, ORIGIN, 0);
+    e.after = (struct rfn_capture_info) { RFN_CAPTURE_ACTIVE, id };
+    e.stream_kind = RFN_STREAM_BLOCKING;
+    e.site.line = line;
+    rfn_rules_feed(&rules, &e);
+    e = on_stream(RFN_CALL_capture_end, 1, ORIGIN, id);
+    e.nodes = e.kernels = 1;
+    e.stream_kind = RFN_STREAM_BLOCKING;
+    e.after = (struct rfn_capture_info) { RFN_CAPTURE_NONE, 0 };
+    rfn_rules_feed(&rules, &e);
+}
+
+static void an_error_takes_the_place_of_the_oldest_warning(void **state)
+{
+    (void)state;
+    static struct rfn_finding handed_out[RFN_RULES_KEPT];
+    static char why[RFN_RULES_KEPT][512];
+    feed_begin(2, OTHER, 5000, RFN_CAPTURE_GLOBAL, RFN_STREAM_NONBLOCKING);
+    /* An error before all warnings, and two of these too many. */
+    feed_wait(2, 1);
+    for (int i = 1; i < RFN_RULES_KEPT + 2; i++)
+        feed_warning((uint64_t)i, 100 + i);
+    assert_int_equal(rfn_rules_count(&rules), RFN_RULES_KEPT + 1);
+    assert_int_equal(last()->severity, RFN_WARNING);
+    assert_int_equal(last()->count, 2);
+    for (int32_t i = 0; i < RFN_RULES_KEPT; i++)
+    {
+        handed_out[i] = *rfn_rules_at(&rules, i);
+        snprintf(why[i], sizeof why[i], "%s", handed_out[i].why);
+    }
+
+    feed_wait(2, 2);
+    assert_int_equal(rfn_rules_count(&rules), RFN_RULES_KEPT + 1);
+    assert_int_equal(last()->count, 3); /* what gave way is counted */
+    assert_int_equal(rfn_rules_at(&rules, 0)->line, 1);
+    assert_int_equal(rfn_rules_at(&rules, 1)->line, 102);
+    assert_int_equal(rfn_rules_at(&rules, RFN_RULES_KEPT - 1)->rule, RFN_CAP001);
+    assert_int_equal(rfn_rules_at(&rules, RFN_RULES_KEPT - 1)->line, 2);
+
+    for (int i = 3; i < RFN_RULES_KEPT + 4; i++) /* three more than have a place */
+        feed_wait(2, i);
+    assert_int_equal(rfn_rules_count(&rules), RFN_RULES_KEPT + 1);
+    for (int32_t i = 0; i < RFN_RULES_KEPT; i++)
+    {
+        assert_int_equal(rfn_rules_at(&rules, i)->rule, RFN_CAP001);
+        assert_int_equal(rfn_rules_at(&rules, i)->line, i + 1);
+        assert_string_equal(handed_out[i].why, why[i]);
+    }
+    assert_int_equal(last()->severity, RFN_ERROR); /* errors were lost */
+    assert_int_equal(last()->count, 2 + (RFN_RULES_KEPT - 1) + 3);
+}
+
 static void text_is_one_line_and_says_its_length(void **state)
 {
     (void)state;
@@ -318,6 +403,8 @@ int main(void)
         RULES_TEST(streams_of_the_capture_and_of_other_captures_are_not_stray),
         RULES_TEST(equal_sites_in_one_capture_count_once),
         RULES_TEST(findings_past_the_room_are_counted),
+        RULES_TEST(a_site_past_eight_captures_counts_with_the_last),
+        RULES_TEST(an_error_takes_the_place_of_the_oldest_warning),
         RULES_TEST(text_is_one_line_and_says_its_length),
         RULES_TEST(a_ledger_that_ran_out_of_memory_is_not_shown),
     };
