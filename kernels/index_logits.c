@@ -295,6 +295,9 @@ const struct rfn_op rfn_op_index_logits = {
     .operands = RFN_COUNT(operands),
     .check = check,
     .host = host,
+#if RFN_CUDA
+    .cuda = rfn_index_logits_cuda,
+#endif
     .cost = cost,
     .tolerance = 1e-5,
 };

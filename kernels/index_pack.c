@@ -110,5 +110,8 @@ const struct rfn_op rfn_op_index_pack = {
     .scalars = RFN_COUNT(scalars),
     .check = check,
     .host = host,
+#if RFN_CUDA
+    .cuda = rfn_index_pack_cuda,
+#endif
     .cost = cost,
 };

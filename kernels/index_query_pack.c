@@ -107,5 +107,8 @@ const struct rfn_op rfn_op_index_query_pack = {
     .scalars = RFN_COUNT(scalars),
     .check = check,
     .host = host,
+#if RFN_CUDA
+    .cuda = rfn_index_query_pack_cuda,
+#endif
     .cost = cost,
 };

@@ -143,5 +143,8 @@ const struct rfn_op rfn_op_kv_pack = {
     .scalars = RFN_COUNT(scalars),
     .check = check,
     .host = host,
+#if RFN_CUDA
+    .cuda = rfn_kv_pack_cuda,
+#endif
     .cost = cost,
 };

@@ -149,6 +149,9 @@ const struct rfn_op rfn_op_mla_combine = {
     .scalars = RFN_COUNT(scalars),
     .check = check,
     .host = host,
+#if RFN_CUDA
+    .cuda = rfn_mla_combine_cuda,
+#endif
     .cost = cost,
     .tolerance = 4e-3,
 };

@@ -14,7 +14,24 @@
 
 #define RFN_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
+enum rfn_status rfn_index_logits_cuda(const void *args, const struct rfn_plan_env *env,
+                                      struct rfn_launch *ret);
 enum rfn_status rfn_index_topk_cuda(const void *args, const struct rfn_plan_env *env,
+                                    struct rfn_launch *ret);
+enum rfn_status rfn_index_pack_cuda(const void *args, const struct rfn_plan_env *env,
+                                    struct rfn_launch *ret);
+enum rfn_status rfn_index_query_pack_cuda(const void *args,
+                                          const struct rfn_plan_env *env,
+                                          struct rfn_launch *ret);
+enum rfn_status rfn_kv_pack_cuda(const void *args, const struct rfn_plan_env *env,
+                                 struct rfn_launch *ret);
+enum rfn_status rfn_mla_combine_cuda(const void *args, const struct rfn_plan_env *env,
+                                     struct rfn_launch *ret);
+enum rfn_status rfn_sparse_mla_cuda(const void *args, const struct rfn_plan_env *env,
+                                    struct rfn_launch *ret);
+enum rfn_status rfn_step_update_cuda(const void *args, const struct rfn_plan_env *env,
+                                     struct rfn_launch *ret);
+enum rfn_status rfn_synth_fill_cuda(const void *args, const struct rfn_plan_env *env,
                                     struct rfn_launch *ret);
 
 /* Bytes between pages: the view's, or dense. */

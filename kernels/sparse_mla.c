@@ -363,6 +363,9 @@ const struct rfn_op rfn_op_sparse_mla = {
     .scalars = RFN_COUNT(scalars),
     .check = check,
     .host = host,
+#if RFN_CUDA
+    .cuda = rfn_sparse_mla_cuda,
+#endif
     .cost = cost,
     .tolerance = 4e-3,
 };

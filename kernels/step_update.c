@@ -139,5 +139,8 @@ const struct rfn_op rfn_op_step_update = {
     .scalars = RFN_COUNT(scalars),
     .check = check,
     .host = host,
+#if RFN_CUDA
+    .cuda = rfn_step_update_cuda,
+#endif
     .cost = cost,
 };

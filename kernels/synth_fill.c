@@ -112,5 +112,8 @@ const struct rfn_op rfn_op_synth_fill = {
     .scalars = RFN_COUNT(scalars),
     .check = check,
     .host = host,
+#if RFN_CUDA
+    .cuda = rfn_synth_fill_cuda,
+#endif
     .cost = cost,
 };

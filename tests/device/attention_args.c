@@ -319,6 +319,7 @@ static void bad_steps_are_refused(struct test *t, struct model *m)
     good.step.unchanged = 0;
     good.step.q_lens = NULL;
     good.l.lens[1] = P;
+    good.l.lens[2] = good.l.lens[2] > 1 ? good.l.lens[2] : 2;
     good.l.table[W + 1] = -99;
     OK(t, rfn_attention_plan(m->a, m->s, &good.step, &bucket));
     OK(t, rfn_stream_sync(m->s));

@@ -1,0 +1,240 @@
+/*
+ * sparse_mla: attention over chosen slots of one or two latent pools, on tensor cores.
+ *
+ * A block has 16, 32 or 64 heads of one row and runs over tiles of 64 keys with an online
+ * softmax. Where rows and heads alone do not fill the GPU, the blocks of a cluster share the
+ * tiles of a row and merge what they have through each other's shared memory, in the order
+ * of their ranks. Heads a block and blocks a cluster follow from shapes and the GPU; the
+ * number of tiles follows from the row's own lengths. A row's bits depend on nothing else.
+ */
+#include "kernels/cuda/mla_block.cuh"
+#include "kernels/cuda/plan.cuh"
+
+#include <refrain/ops.h>
+
+namespace
+{
+
+using namespace mla;
+
+#define FORMALS                                                                          \
+    const uint16_t *q, const uint16_t *q_rope, const int32_t *live,                      \
+        const unsigned char *pool0, const int32_t *indices0, const int32_t *lens0,       \
+        const unsigned char *pool1, const int32_t *indices1, const int32_t *lens1,       \
+        const float *sink, uint16_t *out, float *lse, int64_t q_row, int64_t q_head,     \
+        int64_t rope_row, int64_t rope_head, int64_t index_row0, int64_t index_row1,     \
+        int64_t out_row, int64_t out_head, int64_t lse_row, int64_t page_stride0,        \
+        int64_t page_stride1, int64_t slots0, int64_t slots1, int32_t page_tokens0,      \
+        int32_t page_tokens1, int32_t columns0, int32_t columns1, int32_t H,             \
+        int32_t blocks, float scale, int32_t empty_lse_positive,                         \
+        struct rfn_fault *fault, const char *name, const char *name0, const char *name1
+
+#define JOB                                                                              \
+    {                                                                                    \
+        q, q_rope, live, { pool0, pool1 }, { indices0, indices1 }, { lens0, lens1 },     \
+            sink, out, lse, q_row, q_head, rope_row, rope_head,                          \
+            { index_row0, index_row1 }, out_row, out_head, lse_row,                      \
+            { page_stride0, page_stride1 }, { slots0, slots1 },                          \
+            { page_tokens0, page_tokens1 }, { columns0, columns1 }, H, blocks, scale,    \
+            empty_lse_positive, fault, name,                                             \
+        {                                                                                \
+            name0, name1                                                                 \
+        }                                                                                \
+    }
+
+template <int First, int Second, int Heads>
+__global__ void __launch_bounds__(THREADS, shape<First, Second, Heads>::on_sm)
+    sparse_mla_kernel(FORMALS)
+{
+    const job a = JOB;
+    attend<shape<First, Second, Heads>, 1>(a);
+}
+
+template <int First, int Second, int Heads, int Splits>
+__global__ void
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+__cluster_dims__(Splits, 1, 1)
+#endif
+    __launch_bounds__(THREADS, shape<First, Second, Heads>::on_sm)
+        sparse_mla_cluster_kernel(FORMALS)
+{
+    const job a = JOB;
+    attend<shape<First, Second, Heads>, Splits>(a);
+}
+
+/* ---- choosing a kernel ---------------------------------------------------------------- */
+
+constexpr enum rfn_format F656 = RFN_LATENT_FP8_656;
+constexpr enum rfn_format F584 = RFN_LATENT_FP8_584;
+constexpr enum rfn_format B576 = RFN_LATENT_BF16_576;
+
+struct variant
+{
+    enum rfn_format first, second;
+    int32_t heads, splits, on_sm;
+    uint32_t shared_bytes;
+    const void *kernel;
+};
+
+/* Of two that are thought to be equally fast the first is taken. */
+#define VARIANTS(ONE, SPLIT)                                                             \
+    SPLIT(F656, F656, 16, 8), SPLIT(F656, F656, 16, 4), SPLIT(F656, F656, 16, 2),        \
+        ONE(F656, F656, 16), SPLIT(F656, F656, 64, 2), ONE(F656, F656, 64),              \
+        SPLIT(F584, F584, 16, 8), SPLIT(F584, F584, 16, 4), SPLIT(F584, F584, 16, 2),    \
+        ONE(F584, F584, 16), ONE(F584, F584, 64), SPLIT(B576, B576, 16, 8),              \
+        SPLIT(B576, B576, 32, 4), ONE(B576, B576, 32), ONE(F656, B576, 16)
+
+#define ONE(first, second, heads)                                                        \
+    {                                                                                    \
+        first, second, heads, 1, shape<first, second, heads>::on_sm,                     \
+            sizeof(shared_memory<shape<first, second, heads>>),                          \
+            (const void *)sparse_mla_kernel<first, second, heads>                        \
+    }
+#define SPLIT(first, second, heads, splits)                                              \
+    {                                                                                    \
+        first, second, heads, splits, shape<first, second, heads>::on_sm,                \
+            sizeof(shared_memory<shape<first, second, heads>>),                          \
+            (const void *)sparse_mla_cluster_kernel<first, second, heads, splits>        \
+    }
+const struct variant variants[] = { VARIANTS(ONE, SPLIT) };
+#undef ONE
+#undef SPLIT
+
+/* Clusters that an H200 runs at once with one block an SM: SMs come in groups (GPCs) that a
+ * cluster does not cross, and not all groups are whole. */
+int64_t clusters_at_once(const struct rfn_plan_env *env, int splits)
+{
+    int64_t n = env->sm_count / splits - (splits == 4 ? 3 : splits == 8 ? 1 : 0);
+    return n > 0 ? n : 1;
+}
+
+/* Nanoseconds that a launch will take, near enough to choose by: measured on an H200. */
+int64_t estimate(const struct variant *v, int64_t T, int64_t H, int64_t tiles,
+                 const struct rfn_plan_env *env)
+{
+    static const int64_t tile[] = { 2550, 3200, 4750 }, fixed[] = { 1500, 2500, 4000 };
+    static const int64_t fixed_split[] = { 4500, 6500, 10000 };
+    constexpr int64_t tile_shared = 3850; /* of two blocks on one SM */
+    int size = v->heads / 32;
+    int64_t once = v->splits > 1 ? fixed_split[size] : fixed[size];
+    int64_t clusters = T * ((H + v->heads - 1) / v->heads);
+    int64_t at_once = clusters_at_once(env, v->splits);
+    int64_t turns = (clusters + at_once - 1) / at_once;
+    int64_t each = (tiles + v->splits - 1) / v->splits;
+    if (v->on_sm == 1)
+        return turns * (once + each * tile[size]);
+    return turns / 2 * (once + each * tile_shared) +
+           turns % 2 * (once + each * tile[size]);
+}
+
+} // namespace
+
+extern "C" {
+
+#define ONE(first, second, heads) (const void *)sparse_mla_kernel<first, second, heads>
+#define SPLIT(first, second, heads, splits)                                              \
+    (const void *)sparse_mla_cluster_kernel<first, second, heads, splits>
+extern const void *const rfn_sparse_mla_cuda_kernels[];
+const void *const rfn_sparse_mla_cuda_kernels[] = { VARIANTS(ONE, SPLIT), NULL };
+#undef ONE
+#undef SPLIT
+
+enum rfn_status rfn_sparse_mla_cuda(const void *args, const struct rfn_plan_env *env,
+                                    struct rfn_launch *ret)
+{
+    const struct rfn_sparse_mla_args *a = (const struct rfn_sparse_mla_args *)args;
+    const char *const index_name[2] = { "source[0].indices", "source[1].indices" };
+    int64_t T = a->q.shape[0], H = a->q.shape[1], n = 0;
+    ret->nodes = 0;
+    if (T == 0)
+        return RFN_OK;
+
+    /* Of two formats, 656 comes first. */
+    bool two = a->source[1].pool.data != NULL;
+    int s0 = two && a->source[1].pool.format < a->source[0].pool.format ? 1 : 0;
+    const struct rfn_mla_source *from[2] = { &a->source[s0],
+                                             two ? &a->source[1 - s0] : NULL };
+    enum rfn_format first = from[0]->pool.format;
+    enum rfn_format second = two ? from[1]->pool.format : first;
+    for (int i = 0; i < 1 + two; i++)
+        n += (from[i]->indices.shape[1] + TILE - 1) / TILE;
+
+    const struct variant *best = NULL;
+    for (const struct variant &v : variants)
+    {
+        if (v.first != first || v.second != second ||
+            (int64_t)v.shared_bytes > env->shared_bytes_max ||
+            (v.splits > 1 && env->sm_arch < 90))
+            continue;
+        if (!best || estimate(&v, T, H, n, env) < estimate(best, T, H, n, env))
+            best = &v;
+    }
+    if (!best)
+        return rfn_error(RFN_UNSUPPORTED,
+                         "sparse_mla: no kernel for format %s and a GPU with %d bytes of "
+                         "shared memory a block",
+                         rfn_format_query(first)->name, env->shared_bytes_max);
+    int64_t blocks = (H + best->heads - 1) / best->heads;
+    int64_t grid = T * blocks * best->splits;
+    if (grid > INT32_MAX)
+        return rfn_error(RFN_UNSUPPORTED, "sparse_mla: T = %lld rows are too many",
+                         (long long)T);
+
+    struct rfn_launch_node *node =
+        rfn_plan_node(ret, "sparse_mla", best->kernel, (uint32_t)grid, THREADS);
+    node->shared_bytes = best->shared_bytes;
+    node->programmatic = rfn_plan_programmatic(env);
+    bool check = env->fault != NULL;
+    int64_t stride[2] = {};
+    for (int i = 0; i < 1 + two; i++)
+        stride[i] =
+            from[i]->pool.page_stride_bytes
+                ? from[i]->pool.page_stride_bytes
+                : rfn_format_page_bytes(from[i]->pool.format, from[i]->pool.page_tokens);
+    const struct rfn_mla_source none = {};
+    const struct rfn_mla_source *more = two ? from[1] : &none;
+
+    rfn_plan_param(node, "q", RFN_PARAM_READ, a->q.data);
+    rfn_plan_param(node, "q_rope", RFN_PARAM_READ, a->q_rope.data);
+    rfn_plan_param(node, "live", RFN_PARAM_READ, a->live.data);
+    rfn_plan_param(node, "pool0", RFN_PARAM_READ, from[0]->pool.data);
+    rfn_plan_param(node, "indices0", RFN_PARAM_READ, from[0]->indices.data);
+    rfn_plan_param(node, "lens0", RFN_PARAM_READ, from[0]->lens.data);
+    rfn_plan_param(node, "pool1", RFN_PARAM_READ, more->pool.data);
+    rfn_plan_param(node, "indices1", RFN_PARAM_READ, more->indices.data);
+    rfn_plan_param(node, "lens1", RFN_PARAM_READ, more->lens.data);
+    rfn_plan_param(node, "sink", RFN_PARAM_READ, a->sink.data);
+    rfn_plan_param(node, "out", RFN_PARAM_WRITE, a->out.data);
+    rfn_plan_param(node, "lse", RFN_PARAM_WRITE, a->lse.data);
+    rfn_plan_param(node, "q.stride", RFN_PARAM_CONST, a->q.stride[0]);
+    rfn_plan_param(node, "q.head", RFN_PARAM_CONST, a->q.stride[1]);
+    rfn_plan_param(node, "q_rope.stride", RFN_PARAM_CONST, a->q_rope.stride[0]);
+    rfn_plan_param(node, "q_rope.head", RFN_PARAM_CONST, a->q_rope.stride[1]);
+    rfn_plan_param(node, "indices0.stride", RFN_PARAM_CONST, from[0]->indices.stride[0]);
+    rfn_plan_param(node, "indices1.stride", RFN_PARAM_CONST, more->indices.stride[0]);
+    rfn_plan_param(node, "out.stride", RFN_PARAM_CONST, a->out.stride[0]);
+    rfn_plan_param(node, "out.head", RFN_PARAM_CONST, a->out.stride[1]);
+    rfn_plan_param(node, "lse.stride", RFN_PARAM_CONST, a->lse.stride[0]);
+    rfn_plan_param(node, "pool0.stride", RFN_PARAM_CONST, stride[0]);
+    rfn_plan_param(node, "pool1.stride", RFN_PARAM_CONST, stride[1]);
+    rfn_plan_param(node, "pool0.slots", RFN_PARAM_CONST,
+                   from[0]->pool.pages * from[0]->pool.page_tokens);
+    rfn_plan_param(node, "pool1.slots", RFN_PARAM_CONST,
+                   more->pool.pages * more->pool.page_tokens);
+    rfn_plan_param(node, "pool0.page_tokens", RFN_PARAM_CONST, from[0]->pool.page_tokens);
+    rfn_plan_param(node, "pool1.page_tokens", RFN_PARAM_CONST, more->pool.page_tokens);
+    rfn_plan_param(node, "columns0", RFN_PARAM_CONST, (int32_t)from[0]->indices.shape[1]);
+    rfn_plan_param(node, "columns1", RFN_PARAM_CONST, (int32_t)more->indices.shape[1]);
+    rfn_plan_param(node, "H", RFN_PARAM_CONST, (int32_t)H);
+    rfn_plan_param(node, "blocks", RFN_PARAM_CONST, (int32_t)blocks);
+    rfn_plan_param(node, "scale", RFN_PARAM_CONST, a->scale);
+    rfn_plan_param(node, "empty_lse_positive", RFN_PARAM_CONST, a->empty_lse_positive);
+    rfn_plan_param(node, "fault", RFN_PARAM_CONST, check ? env->fault : NULL);
+    rfn_plan_param(node, "fault.op", RFN_PARAM_CONST, check ? "sparse_mla" : NULL);
+    rfn_plan_param(node, "fault.indices0", RFN_PARAM_CONST,
+                   check ? index_name[s0] : NULL);
+    rfn_plan_param(node, "fault.indices1", RFN_PARAM_CONST,
+                   check ? index_name[1 - s0] : NULL);
+    return RFN_OK;
+}
+}
