@@ -116,7 +116,9 @@ struct rfn_launch
 struct rfn_plan_env
 {
     int32_t sm_count;
-    int32_t sm_arch; /* 90 */
+    /* Whose instructions the loaded code may use: 90 where machine code for sm_90a runs, else
+     * 80, the portable code. */
+    int32_t sm_arch;
     int32_t shared_bytes_max;
     struct rfn_fault *fault; /* device memory; NULL outside check mode */
 };

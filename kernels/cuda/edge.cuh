@@ -16,12 +16,10 @@ static __device__ __forceinline__ void rfn_edge_wait(void)
 #endif
 }
 
-/* For planners: whether a kernel of this file may be programmatic. Code that was compiled for
- * less than sm_90 has no wait in it, wherever it runs. */
+/* For planners: whether a kernel may be programmatic. Portable code has no wait in it. */
 static inline uint32_t rfn_plan_programmatic(const struct rfn_plan_env *env)
 {
-    constexpr int compiled[] = { __CUDA_ARCH_LIST__ };
-    return env->sm_arch >= 90 && compiled[0] >= 900;
+    return env->sm_arch >= 90;
 }
 
 #endif

@@ -60,6 +60,7 @@ struct rfn_cuda
     char name[96];
     int sm_count;
     int sm_arch;
+    int code_arch; /* whose instructions the loaded kernels have: 90 or 80 (portable) */
     int shared_bytes_max;
     struct rfn_fault *fault; /* device memory; NULL outside check mode */
     pthread_mutex_t mutex;   /* guards `capture` and the lists in it; never on replay */
@@ -109,7 +110,8 @@ int rfn_cuda_event_elapsed(void *impl, void *start, void *end, float *ret_ms);
 int rfn_cuda_host_call(void *impl, void *stream, void (*fn)(void *), void *user);
 
 /* launch.c */
-cudaError_t rfn_cuda_preload(const struct rfn_cuda *d);
+/* Loads every kernel; finds out which code it is. */
+cudaError_t rfn_cuda_preload(struct rfn_cuda *d);
 int rfn_cuda_launch(void *impl, void *stream, const struct rfn_op *op, const void *args,
                     void **ret_node);
 int rfn_cuda_exec_update(void *impl, void *exec, void *node, const struct rfn_op *op,

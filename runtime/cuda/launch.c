@@ -18,8 +18,9 @@ static const void *const *const twins[] = {
 #undef RFN_TWIN
 };
 
-cudaError_t rfn_cuda_preload(const struct rfn_cuda *d)
+cudaError_t rfn_cuda_preload(struct rfn_cuda *d)
 {
+    d->code_arch = 90;
     for (size_t i = 0; i < sizeof twins / sizeof twins[0]; i++)
     {
         for (const void *const *kernel = twins[i]; *kernel; kernel++)
@@ -28,6 +29,8 @@ cudaError_t rfn_cuda_preload(const struct rfn_cuda *d)
             cudaError_t code = cudaFuncGetAttributes(&attributes, *kernel);
             if (code != cudaSuccess)
                 return code;
+            if (attributes.ptxVersion != 90)
+                d->code_arch = 80;
             int room = d->shared_bytes_max - (int)attributes.sharedSizeBytes;
             code = cudaFuncSetAttribute(
                 *kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, room);
@@ -102,7 +105,7 @@ static cudaError_t plan(const struct rfn_cuda *d, const struct rfn_op *op,
     }
     struct rfn_plan_env env = {
         .sm_count = d->sm_count,
-        .sm_arch = d->sm_arch,
+        .sm_arch = d->code_arch,
         .shared_bytes_max = d->shared_bytes_max,
         .fault = d->fault,
     };
