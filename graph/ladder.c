@@ -2,6 +2,7 @@
 #include "graph/ladder.h"
 #include "runtime/attention/attention.h"
 #include "runtime/error.h"
+#include "runtime/range.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -238,6 +239,7 @@ static void leave_capture(struct rfn_ladder *l)
 static enum rfn_status capture(struct rfn_ladder *l, const struct rfn_bucket *bucket,
                                const char *name, struct rfn_graph **ret_graph)
 {
+    RFN_RANGE(RFN_RANGE_CAPTURE, bucket->requests, bucket->next_n, bucket->short_context);
     struct rfn_capture_desc desc = { l->mode, name };
     char line[LINE_BYTES];
     enum rfn_status status = RFN_OK;

@@ -2,6 +2,7 @@
 #include "graph/ladder.h"
 #include "runtime/attention/attention.h"
 #include "runtime/error.h"
+#include "runtime/range.h"
 
 #include <stdio.h>
 
@@ -87,6 +88,7 @@ enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder, struct rfn_stream *
     struct rfn_rung *rung = pick(l, &plan.bucket, &bucket);
     if (!rung)
         return none_fits(l, &plan.bucket);
+    RFN_RANGE(RFN_RANGE_REPLAY, bucket.requests, 0, 0);
 
     /* The copy of the plan goes where the last replay still reads. A per-thread stream is
      * another one in every thread. */

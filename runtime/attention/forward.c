@@ -3,6 +3,7 @@
 
 #include "kernels/op.h"
 #include "runtime/call.h"
+#include "runtime/range.h"
 
 /* Rows [from, from + n) of a view. */
 static struct rfn_tensor rows_of(const struct rfn_tensor *t, int64_t from, int64_t n)
@@ -184,6 +185,7 @@ enum rfn_status rfn_attention_forward(struct rfn_attention *attention,
     if (layer < 0 || layer >= a->geometry.layers)
         return RFN_FAIL(RFN_NOT_FOUND, "layer %d of a geometry with %d layers", layer,
                         a->geometry.layers);
+    RFN_RANGE(RFN_RANGE_FORWARD, layer, 0, 0);
     enum rfn_status status = rfn_bucket_check(a, bucket);
     if (status != RFN_OK)
         return status;

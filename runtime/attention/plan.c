@@ -4,6 +4,7 @@
 
 #include "kernels/op.h"
 #include "runtime/call.h"
+#include "runtime/range.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -243,6 +244,7 @@ enum rfn_status rfn_attention_plan(struct rfn_attention *attention,
     if (!a || !ret_bucket)
         return RFN_FAIL(RFN_INVALID, "attention_plan: %s is NULL",
                         a ? "ret_bucket" : "attention");
+    RFN_RANGE(RFN_RANGE_PLAN, step ? step->requests : 0, 0, 0);
     enum rfn_status status =
         rfn_object_of(stream, RFN_OBJECT_STREAM, "stream", a->device);
     if (status == RFN_OK)

@@ -3,6 +3,7 @@
 
 #include "kernels/op.h"
 #include "runtime/call.h"
+#include "runtime/range.h"
 
 enum rfn_status rfn_bucket_check(const struct rfn_attention *attention,
                                  const struct rfn_bucket *bucket)
@@ -34,6 +35,7 @@ enum rfn_status rfn_attention_update(struct rfn_attention *attention,
     enum rfn_status status = rfn_bucket_check(a, bucket);
     if (status != RFN_OK)
         return status;
+    RFN_RANGE(RFN_RANGE_UPDATE, bucket->requests, 0, 0);
     /* An idle rank too writes that no row is live. */
     const int64_t R = bucket->requests ? bucket->requests : 1, T = R * bucket->next_n;
     const struct rfn_step_update_args args = {

@@ -16,6 +16,8 @@ ALLOWED = {
 }
 # Ops report their errors as everybody does: (folder, header).
 EXCEPTIONS = {("kernels", "runtime/error.h")}
+# Ranges for profilers are headers only, and of use without CUDA: (file, header).
+CUDA_EXCEPTIONS = {("runtime/range.c", "nvtx3/nvToolsExt.h")}
 
 CUDA = re.compile(r"^(cuda|cu[A-Z]|cublas|cupti|cuda_|nccl|nvrtc|nvtx|nvml|cooperative_groups|"
                   r"driver_types|vector_types|device_launch|sm_\d|mma\.h|cute/|cutlass/)")
@@ -49,6 +51,8 @@ def check(root, _args):
             if target is None:
                 if quote == '"' or header.startswith("refrain/"):
                     problems.append("%s: \"%s\" is not in the project" % (where, header))
+                elif (name, header) in CUDA_EXCEPTIONS:
+                    continue
                 elif CUDA.match(header) and not (
                         name.startswith(CUDA_FOLDERS)
                         or re.match(r"kernels/[^/]+\.cu$", name)):
@@ -73,7 +77,9 @@ def plants():
             "kernels/a.cu": "#include <cuda_runtime.h>\n",
             "graph/b.c": '#include "g.h"\n#include "runtime/x.h"\n#include <refrain/a.h>\n',
             "runtime/cuda/c.c": "#include <cuda_runtime_api.h>\n#include <stdio.h>\n",
+            "runtime/range.c": "#include <nvtx3/nvToolsExt.h>\n",
             "tests/t.c": '#include "graph/g.h"\n#include <cuda.h>\n'}), None),
+        (tree("runtime/a.c", "<nvtx3/nvToolsExt.h>"), "CUDA headers stay in"),
         (tree("kernels/a.c", '"runtime/x.h"'), "kernels/a.c:2: kernels/ must not include"),
         (tree("runtime/a.c", '"graph/g.h"'), "runtime/ must not include graph/g.h"),
         (tree("graph/a.c", '"kernels/op.h"'), "graph/ must not include kernels/op.h"),
