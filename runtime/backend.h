@@ -53,6 +53,15 @@ struct rfn_set
     enum rfn_memory_kind dst_kind;
 };
 
+/* A node of a captured graph. */
+struct rfn_native_node
+{
+    enum rfn_node_type type; /* RFN_NODE_TYPES: one that the list lacks */
+    const void *launch;      /* as launch gave it; NULL: of no launch of ours */
+    const char *kernel;      /* the function's name in the device code; NULL: unknown */
+    uint64_t tools_id;       /* by which profilers know it; 0: unknown */
+};
+
 /* Backend objects are opaque to the front end: `impl` of the device, `void *` of others.
  * Streams: the front end passes what stream_create or stream_builtin gave. */
 struct rfn_backend
@@ -116,6 +125,10 @@ struct rfn_backend
     int (*capture_add_child)(void *impl, void *stream, void *graph);
 
     int (*graph_count)(void *impl, void *graph, int32_t node[RFN_NODE_TYPES]);
+    /* The first *nodes nodes in order of capture, children not opened; *nodes becomes the
+     * number of all of them. */
+    int (*graph_nodes)(void *impl, void *graph, struct rfn_native_node *ret,
+                       int32_t *nodes);
     int (*graph_destroy)(void *impl, void *graph);
     int (*graph_instantiate)(void *impl, void *graph, void **ret_exec);
     int (*exec_launch)(void *impl, void *exec, void *stream);

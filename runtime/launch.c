@@ -86,6 +86,7 @@ static enum rfn_status record(struct rfn_device *device, struct rfn_call_event *
         if (*ret_code == 0 && r)
         {
             r->node = node;
+            r->ranges = rfn_range_note(r->range);
             for (uint32_t i = 0; i < op->operands; i++)
                 rfn_pins_add(&r->pins, place[i].allocation);
             body->launches++;

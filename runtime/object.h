@@ -9,6 +9,7 @@
 #include "runtime/backend.h"
 #include "runtime/memory.h"
 #include "runtime/observe.h"
+#include "runtime/range.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -50,6 +51,8 @@ struct rfn_recorded
 {
     const struct rfn_op *op;
     void *node;
+    int32_t ranges; /* that were open around it */
+    struct rfn_range range[RFN_RANGE_DEPTH];
     struct rfn_pins pins;
 };
 

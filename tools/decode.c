@@ -41,14 +41,24 @@ static const struct cli_option table[] = {
            "verify N steps, spread evenly over the run (0)"),
     OPTION("--seed", "N", CLI_U64, seed, 0, 0, "of the synthetic content (1)"),
     OPTION("--json", "FILE", CLI_TEXT, json, 0, 0, "write the totals as JSON"),
+    OPTION("--ranges", "FILE", CLI_TEXT, ranges, 0, 0,
+           "write what recorded each graph node as JSON, for profilers"),
     OPTION("--inject", "NAME|list", CLI_TEXT, inject, 0, 0, "plant a mistake"),
 };
 #define OPTIONS (sizeof(table) / sizeof(table[0]))
 
 static int open_output(struct run *run)
 {
-    return run->options.json != NULL ? output_open(run->options.json, &run->output)
-                                     : TOOL_OK;
+    int status = TOOL_OK;
+    if (run->options.json != NULL)
+    {
+        status = output_open(run->options.json, &run->output);
+    }
+    if (status == TOOL_OK && run->options.ranges != NULL)
+    {
+        status = output_open(run->options.ranges, &run->ranges);
+    }
+    return status;
 }
 
 int decode_main(int argc, char **argv)

@@ -1,5 +1,6 @@
 /* A run of decode but its steps: the device, what is allocated, the end. */
 #include "tools/run.h"
+#include "tools/ranges.h"
 #include "tools/tool.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -186,6 +187,12 @@ int run_finish(struct run *run)
     {
         status = output_json(&run->output, report_json(report, run->engine));
     }
+    if (status == TOOL_OK && run->ranges.file != NULL)
+    {
+        json_t *json = ranges_json(run->engine->ladder);
+        status = json != NULL ? output_json(&run->ranges, json)
+                              : run_failed("cannot map the graphs' nodes");
+    }
     if (status == TOOL_OK &&
         (report->findings > 0 || verify->mismatches > 0 || verify->failures > 0 ||
          run->faulted || report->pages_leaked != 0))
@@ -218,6 +225,7 @@ int run_close(struct run *run)
         status = rfn_device_close(&run->device);
     }
     output_drop(&run->output);
+    output_drop(&run->ranges);
     trace_free(&run->trace);
     return status == RFN_OK ? TOOL_OK : run_failed("cannot close");
 }

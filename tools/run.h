@@ -15,6 +15,7 @@ struct options
     const char *device;
     const char *trace;
     const char *json;
+    const char *ranges;
     const char *inject;
     const char *arrivals;
     const char *bucket_list;
@@ -43,6 +44,7 @@ struct run
     int64_t planned_steps;
     int64_t verify_steps; /* as asked for, at most planned_steps */
     struct output output;
+    struct output ranges;
     struct rfn_device *device;
     struct rfn_check *check;
     int32_t printed; /* findings */

@@ -11,6 +11,7 @@
 #include <refrain/check.h>
 #include <refrain/device.h>
 #include <refrain/graph.h>
+#include <refrain/nodes.h>
 #include <refrain/op.h>
 #include <refrain/ops.h>
 #include <refrain/status.h>

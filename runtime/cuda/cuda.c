@@ -44,8 +44,7 @@ static struct
     CUlogsCallbackHandle handle;
 } logs = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
-/* NULL where the driver is older than the function. */
-static void *driver_entry(const char *name, unsigned version)
+void *rfn_cuda_driver_entry(const char *name, unsigned version)
 {
     void *entry = NULL;
     enum cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
@@ -62,7 +61,7 @@ static void listen_to_driver(void)
     if (logs.users++ == 0)
     {
         CUresult (*CUDAAPI enlist)(CUlogsCallback, void *, CUlogsCallbackHandle *);
-        void *entry = driver_entry("cuLogsRegisterCallback", 12090);
+        void *entry = rfn_cuda_driver_entry("cuLogsRegisterCallback", 12090);
         memcpy(&enlist, &entry, sizeof entry);
         if (!entry || enlist(on_log, NULL, &logs.handle) != CUDA_SUCCESS)
             logs.handle = NULL;
@@ -76,7 +75,7 @@ static void stop_listening(void)
     if (--logs.users == 0 && logs.handle)
     {
         CUresult (*CUDAAPI delist)(CUlogsCallbackHandle);
-        void *entry = driver_entry("cuLogsUnregisterCallback", 12090);
+        void *entry = rfn_cuda_driver_entry("cuLogsUnregisterCallback", 12090);
         memcpy(&delist, &entry, sizeof entry);
         if (entry)
             delist(logs.handle);
@@ -330,6 +329,7 @@ const struct rfn_backend rfn_backend_cuda = {
     .capture_query = rfn_cuda_capture_query,
     .capture_add_child = rfn_cuda_capture_add_child,
     .graph_count = rfn_cuda_graph_count,
+    .graph_nodes = rfn_cuda_graph_nodes,
     .graph_destroy = rfn_cuda_graph_destroy,
     .graph_instantiate = rfn_cuda_graph_instantiate,
     .exec_launch = rfn_cuda_exec_launch,

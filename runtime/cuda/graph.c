@@ -233,16 +233,6 @@ int rfn_cuda_capture_add_child(void *impl, void *stream, void *graph)
 
 static cudaError_t count_nodes(cudaGraph_t graph, int32_t ret[RFN_NODE_TYPES])
 {
-    static const int8_t type_of[] = {
-        [cudaGraphNodeTypeKernel] = RFN_NODE_KERNEL,
-        [cudaGraphNodeTypeMemcpy] = RFN_NODE_MEMCPY,
-        [cudaGraphNodeTypeMemset] = RFN_NODE_MEMSET,
-        [cudaGraphNodeTypeHost] = RFN_NODE_HOST,
-        [cudaGraphNodeTypeGraph] = RFN_NODE_CHILD,
-        [cudaGraphNodeTypeEmpty] = RFN_NODE_EMPTY,
-        [cudaGraphNodeTypeWaitEvent] = RFN_NODE_EVENT_WAIT,
-        [cudaGraphNodeTypeEventRecord] = RFN_NODE_EVENT_RECORD,
-    };
     size_t count = 0;
     cudaError_t code = cudaGraphGetNodes(graph, NULL, &count);
     if (code != cudaSuccess || count == 0)
@@ -253,11 +243,10 @@ static cudaError_t count_nodes(cudaGraph_t graph, int32_t ret[RFN_NODE_TYPES])
     code = cudaGraphGetNodes(graph, node, &count);
     for (size_t i = 0; i < count && code == cudaSuccess; i++)
     {
-        enum cudaGraphNodeType type;
-        code = cudaGraphNodeGetType(node[i], &type);
-        /* Memory nodes, semaphores and conditionals have no place in the count. */
-        if (code == cudaSuccess && (size_t)type < sizeof type_of)
-            ret[type_of[type]]++;
+        enum rfn_node_type type;
+        code = rfn_cuda_node_type(node[i], &type);
+        if (code == cudaSuccess && type < RFN_NODE_TYPES)
+            ret[type]++;
     }
     free(node);
     return code;

@@ -6,6 +6,7 @@
  *   stream.c   streams, events, host functions
  *   launch.c   op launches and updates of launched nodes
  *   graph.c    captures, graphs, executables
+ *   nodes.c    what a graph's nodes are
  *
  * Streams and events are CUDA's handles. Every entry is framed by enter and leave: the
  * device is current in between, a failure is kept in words and cleared, never swallowed.
@@ -25,6 +26,7 @@ struct rfn_cuda_node
     struct rfn_cuda_node *next;
     uint32_t kernels;
     cudaGraphNode_t kernel[RFN_LAUNCH_NODES];
+    const void *function[RFN_LAUNCH_NODES];
 };
 
 /* A capture that has launches, or that began here; gone when it ends. Captures of others
@@ -73,6 +75,9 @@ int rfn_cuda_enter(struct rfn_cuda *d);
 int rfn_cuda_leave(struct rfn_cuda *d, int before, cudaError_t code);
 /* The words for a failure that CUDA has none for. */
 void rfn_cuda_say(const char *text);
+
+/* A function of the driver's; NULL where the driver is older than it. */
+void *rfn_cuda_driver_entry(const char *name, unsigned version);
 
 /* Address that is the calling thread's own. */
 const void *rfn_cuda_thread(void);
@@ -127,5 +132,10 @@ int rfn_cuda_graph_destroy(void *impl, void *graph);
 int rfn_cuda_graph_instantiate(void *impl, void *graph, void **ret_exec);
 int rfn_cuda_exec_launch(void *impl, void *exec, void *stream);
 int rfn_cuda_exec_destroy(void *impl, void *exec);
+
+/* nodes.c */
+cudaError_t rfn_cuda_node_type(cudaGraphNode_t node, enum rfn_node_type *ret);
+int rfn_cuda_graph_nodes(void *impl, void *graph, struct rfn_native_node *ret,
+                         int32_t *nodes);
 
 #endif

@@ -199,6 +199,7 @@ int rfn_cuda_launch(void *impl, void *stream, const struct rfn_op *op, const voi
         if (code == cudaSuccess && node)
         {
             code = last_node(stream, &node->kernel[i]);
+            node->function[i] = launch.node[i].kernel;
             node->kernels = i + 1;
         }
     }

@@ -49,6 +49,22 @@ int rfn_host_graph_count(void *impl, void *graph, int32_t node[RFN_NODE_TYPES])
     return RFN_CODE_OK;
 }
 
+int rfn_host_graph_nodes(void *impl, void *graph, struct rfn_native_node *ret,
+                         int32_t *nodes)
+{
+    const struct rfn_host_graph *g = graph; /* immutable: no lock */
+    (void)impl;
+    for (uint32_t i = 0; i < g->nodes.count && (int64_t)i < *nodes; i++)
+    {
+        const struct rfn_host_node *n = g->nodes.node[i];
+        ret[i] = (struct rfn_native_node) { .type = n->work.type };
+        if (n->work.type == RFN_NODE_KERNEL)
+            ret[i].launch = n;
+    }
+    *nodes = (int32_t)g->nodes.count;
+    return RFN_CODE_OK;
+}
+
 int rfn_host_graph_destroy(void *impl, void *graph)
 {
     struct rfn_host_device *d = impl;

@@ -351,6 +351,7 @@ const struct rfn_backend rfn_backend_host = {
     .capture_query = rfn_host_capture_query,
     .capture_add_child = rfn_host_capture_add_child,
     .graph_count = rfn_host_graph_count,
+    .graph_nodes = rfn_host_graph_nodes,
     .graph_destroy = rfn_host_graph_destroy,
     .graph_instantiate = rfn_host_graph_instantiate,
     .exec_launch = rfn_host_exec_launch,

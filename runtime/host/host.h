@@ -331,6 +331,8 @@ void rfn_host_graph_drop(struct rfn_host_graph *g);
 void rfn_host_exec_free(struct rfn_host_exec *x);
 
 int rfn_host_graph_count(void *impl, void *graph, int32_t node[RFN_NODE_TYPES]);
+int rfn_host_graph_nodes(void *impl, void *graph, struct rfn_native_node *ret,
+                         int32_t *nodes);
 int rfn_host_graph_destroy(void *impl, void *graph);
 int rfn_host_graph_instantiate(void *impl, void *graph, void **ret_exec);
 int rfn_host_exec_launch(void *impl, void *exec, void *stream);
