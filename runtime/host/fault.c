@@ -18,6 +18,7 @@
 #define PINNED 4096  /* pinned allocations of a device */
 #define PENDING 4096 /* copies in flight of a device */
 #define TOUCHES 256  /* early accesses kept; more are counted */
+#define LETS 64      /* threads that run an op of a host device at once */
 
 /* Fields are atomics because the handler reads them beside the writer. A record counts only
  * while `live`, an odd number that was the same before and after reading. */
@@ -69,10 +70,25 @@ static int handler_left; /* someone installed over ours: it could not be removed
 static struct sigaction previous;
 static _Atomic(struct rfn_host_fault *) watch[WATCHES];
 static atomic_int inside; /* handlers that may hold a watch */
-/* The handler may not allocate, as a first look at a variable of this kind otherwise could. */
-static _Thread_local volatile sig_atomic_t let __attribute__((tls_model("initial-exec")));
+/* Threads whose accesses are let through, 0: none. No variable of the thread's own: a first
+ * look at one may allocate, which the handler must not, and of the kind that never does a
+ * process has little room: this library would not load behind others that have filled it. */
+static atomic_uintptr_t let[LETS];
 
 /* ---- records --------------------------------------------------------------------- */
+
+static int find_let(uintptr_t thread)
+{
+    int i = 0;
+    while (i < LETS && atomic_load(&let[i]) != thread)
+        i++;
+    return i;
+}
+
+static int is_let(void)
+{
+    return find_let((uintptr_t)pthread_self()) < LETS;
+}
 
 static void set_range(struct range *r, uintptr_t begin, uintptr_t end)
 {
@@ -175,7 +191,7 @@ static int handle(struct rfn_host_fault *f, uintptr_t address, int wrote)
         int write = atomic_load(&p->write);
         /* A page that a pending read keeps readable faults on writes only. */
         int w = wrote >= 0 ? wrote : !write;
-        if (address < begin || address >= end || (!w && !write) || let)
+        if (address < begin || address >= end || (!w && !write) || is_let())
             atomic_store(&p->opened, 1);
         else if (!atomic_exchange(w ? &p->write_seen : &p->read_seen, 1))
             record(f, address, p, w);
@@ -424,8 +440,16 @@ void rfn_host_fault_settle(struct rfn_host_fault *f, const void *address, int64_
 
 int rfn_host_fault_let(int on)
 {
-    int was = let;
-    let = on;
+    uintptr_t self = (uintptr_t)pthread_self();
+    int at = find_let(self), was = at < LETS;
+    if (was && !on)
+        atomic_store(&let[at], 0);
+    for (int i = 0; i < LETS && on && !was; i++)
+    {
+        uintptr_t none = 0;
+        if (atomic_compare_exchange_strong(&let[i], &none, self))
+            break;
+    }
     return was;
 }
 

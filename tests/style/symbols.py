@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The shared library exports what the public headers declare RFN_API, and nothing else.
+"""The shared library exports what the public headers declare RFN_API, and nothing else; and
+it loads late: a process that has loaded much has no room left for static TLS.
 
     symbols.py [--self-test] LIBRARY
 """
@@ -15,7 +16,11 @@ def check(root, args):
                          stdout=subprocess.PIPE).stdout
     exported = {line.split()[-1].split("@")[0] for line in out.splitlines() if line.strip()}
     due = {function for _, _, function, _, _ in declared.declarations(root)}
-    return (["exported, but in no public header: %s" % s for s in sorted(exported - due)]
+    flags = subprocess.run(["readelf", "-dW", args[0]], check=True, text=True,
+                           stdout=subprocess.PIPE).stdout
+    late = ["STATIC_TLS: a thread-local variable with tls_model initial-exec"]
+    return (late * ("STATIC_TLS" in flags)
+            + ["exported, but in no public header: %s" % s for s in sorted(exported - due)]
             + ["declared RFN_API, but not exported: %s" % s for s in sorted(due - exported)])
 
 
