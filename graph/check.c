@@ -111,6 +111,7 @@ enum rfn_status rfn_check_destroy(struct rfn_check **check)
         return RFN_FAIL(RFN_INVALID, "check_destroy: check is NULL");
     if (!*check)
         return RFN_OK;
+    rfn_device_look((*check)->device);
     pthread_mutex_lock(&(*check)->lock);
     const struct rfn_rules_capture *open =
         rfn_rules_leave(&(*check)->rules, rfn_site_here());

@@ -133,6 +133,8 @@ static int grow(void **array, int32_t used, int32_t *room, size_t bytes)
 void rfn_ledger_open(struct rfn_ledger *ledger, uint64_t capture_id)
 {
     void *array = ledger->capture;
+    if (find(ledger, capture_id)) /* of somebody else, lost sight of and seen again */
+        return;
     if (!grow(&array, ledger->captures, &ledger->capture_room, sizeof *ledger->capture))
         return;
     ledger->capture = array;

@@ -106,6 +106,7 @@ struct rfn_rules_capture
     uint64_t stream; /* serial of the origin */
     enum rfn_stream_kind kind;
     enum rfn_capture_mode mode;
+    int foreign; /* begun by somebody else: mode and origin are not known */
     enum rfn_capture_status status; /* as far as it was seen */
     char name[64];
     struct rfn_rules_where begun;

@@ -38,7 +38,10 @@ void rfn_say_capture(struct rfn_sentence *s, const struct rfn_rules_capture *ope
     rfn_say(s, "capture %llu", (unsigned long long)open->id);
     if (open->name[0])
         rfn_say(s, " '%s'", open->name);
-    rfn_say(s, " (%s, origin ", mode[open->mode]);
+    if (open->foreign)
+        rfn_say(s, " (of somebody else, first seen on ");
+    else
+        rfn_say(s, " (%s, origin ", mode[open->mode]);
     rfn_say_stream(s, open->kind, open->stream);
     rfn_say(s, ")");
 }

@@ -90,13 +90,21 @@ struct rfn_backend
     int (*memory_alloc)(void *impl, enum rfn_memory_kind kind, int64_t bytes, void **ret);
     int (*memory_free)(void *impl, enum rfn_memory_kind kind, void *address,
                        int64_t bytes); /* address NULL: cudaFree(NULL) */
-    /* Kind of memory that the front end's table does not know. */
-    enum rfn_memory_kind (*memory_kind)(void *impl, const void *address);
+    /* Kind of memory that the front end's table does not know. *ret_elsewhere: the other
+     * device that it belongs to, -1 when it is this one's or the host's. */
+    enum rfn_memory_kind (*memory_kind)(void *impl, const void *address,
+                                        int32_t *ret_elsewhere);
+    /* A number that memory of others has for itself as long as it lives, 0 for none there.
+     * NULL: all memory is known. */
+    uint64_t (*memory_id)(void *impl, const void *address);
 
     int (*stream_create)(void *impl, enum rfn_stream_kind kind, void **ret);
     void *(*stream_builtin)(void *impl,
                             enum rfn_stream_kind kind); /* legacy, per-thread */
-    int (*stream_destroy)(void *impl, void *stream);
+    /* A stream of somebody else: what the front end passes for it, and its kind. */
+    int (*stream_import)(void *impl, void *native, enum rfn_stream_kind *ret_kind,
+                         void **ret);
+    int (*stream_destroy)(void *impl, void *stream); /* never an imported one */
     int (*stream_sync)(void *impl, void *stream);
     int (*stream_query)(void *impl, void *stream);
     int (*stream_wait)(void *impl, void *stream, void *event, uint32_t flags);
@@ -113,6 +121,8 @@ struct rfn_backend
     int (*set_sync)(void *impl, const struct rfn_set *set);
     int (*set_async)(void *impl, void *stream, const struct rfn_set *set);
     int (*host_call)(void *impl, void *stream, void (*fn)(void *), void *user);
+    /* What launch would refuse of checked arguments; no effect, in captures too. */
+    int (*supports)(void *impl, const struct rfn_op *op, const void *args);
     /* `args` lives until the call returns. *ret_node: the node (its last) when the launch
      * was captured, else NULL; good for exec_update on executables of that graph. */
     int (*launch)(void *impl, void *stream, const struct rfn_op *op, const void *args,
@@ -123,7 +133,15 @@ struct rfn_backend
     /* No effect on any capture. Legacy beside a blocking capture: 906. */
     int (*capture_query)(void *impl, void *stream, struct rfn_capture_info *ret);
     int (*capture_add_child)(void *impl, void *stream, void *graph);
+    /* Of the capture that the stream is in, begun by somebody else: release(user) comes once
+     * when the capture is over and its graph, all copies of it and their executables are
+     * gone, or when this fails. It comes on any thread, within any call: it must not call the
+     * device nor take a lock. */
+    int (*capture_hold)(void *impl, void *stream, void (*release)(void *user),
+                        void *user);
 
+    void *(*graph_native)(void *graph); /* the platform's own handles */
+    void *(*exec_native)(void *exec);
     int (*graph_count)(void *impl, void *graph, int32_t node[RFN_NODE_TYPES]);
     /* The first *nodes nodes in order of capture, children not opened; *nodes becomes the
      * number of all of them. */

@@ -128,6 +128,10 @@ enum rfn_status rfn_call_begin(struct rfn_call_event *event, struct rfn_device *
         event->stream_serial = stream->object.serial;
         event->before = capture_of(device, stream);
     }
+    if (event->before.status == RFN_CAPTURE_ACTIVE ||
+        atomic_load(&device->foreign_open) ||
+        (atomic_load(&device->imports) && atomic_load(&device->observer)))
+        return rfn_foreign_see(device, event);
     return RFN_OK;
 }
 
@@ -231,7 +235,7 @@ struct rfn_body *rfn_capture_find(struct rfn_device *device,
             continue;
         if (event->before.id ? b->capture_id == event->before.id
                              : event->before.status != RFN_CAPTURE_NONE &&
-                                   b->origin == event->stream &&
+                                   b->origin->native == event->stream->native &&
                                    (event->stream_kind != RFN_STREAM_PER_THREAD ||
                                     b->thread == event->thread))
             return b;

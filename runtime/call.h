@@ -24,6 +24,21 @@ enum rfn_status rfn_call_end(struct rfn_call_event *event, struct rfn_device *de
 struct rfn_body *rfn_capture_find(struct rfn_device *device,
                                   const struct rfn_call_event *event);
 
+/* ---- captures of somebody else: foreign.c ---- */
+
+/* Before a call: notes the capture that its stream is in, for the observer also those of
+ * imported streams, and drops those that are over. */
+enum rfn_status rfn_foreign_see(struct rfn_device *device,
+                                const struct rfn_call_event *event);
+/* The stream is about to go: captures that were seen on it can be asked about no more. */
+void rfn_foreign_unsee(struct rfn_device *device, const struct rfn_stream *stream);
+/* Drops what captures pin whose graphs and executables are gone. */
+void rfn_foreign_reap(struct rfn_device *device);
+/* A driver says that a graph is gone some 0.3 ms after it is: waits for that up to 5 ms, while
+ * a graph of somebody else holds something. */
+#define RFN_FOREIGN_NAPS 20 /* of 0.25 ms */
+void rfn_foreign_wait(struct rfn_device *device);
+
 /* The innermost region of the calling thread: "decode > forward 3", "" outside. */
 const char *rfn_region_text(void);
 /* Notes that a capture begins in it on this device; its number, 0 outside of regions. */
@@ -42,6 +57,9 @@ enum rfn_status rfn_object_of(const void *object, enum rfn_object_type type,
 
 /* Drops a reference to a body; frees it and the backend's graph with the last. */
 void rfn_body_drop(struct rfn_device *device, struct rfn_body *body);
+
+/* Frees a body that is off the device's list, and what it pins. */
+void rfn_body_free(struct rfn_device *device, struct rfn_body *body);
 
 /* The body of a capture that began on this stream, which is gone: drop it after unlocking.
  * NULL when there is none. Call with device->lock held. */

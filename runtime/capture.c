@@ -1,6 +1,7 @@
 /* Captures: what they gather on the way to a graph. */
 #include "runtime/call.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,8 +23,12 @@ void rfn_body_drop(struct rfn_device *device, struct rfn_body *body)
     if (last)
         unlink_body(device, body);
     pthread_mutex_unlock(&device->lock);
-    if (!last)
-        return;
+    if (last)
+        rfn_body_free(device, body);
+}
+
+void rfn_body_free(struct rfn_device *device, struct rfn_body *body)
+{
     if (body->native)
         device->backend->graph_destroy(device->impl, body->native);
     for (int32_t i = 0; i < body->launches; i++)
@@ -37,7 +42,7 @@ struct rfn_body *rfn_capture_forget(struct rfn_device *device,
                                     const struct rfn_stream *origin)
 {
     struct rfn_body *body = device->bodies;
-    while (body && body->origin != origin)
+    while (body && (body->foreign || body->origin != origin))
         body = body->next;
     if (body)
         body->origin = NULL;
@@ -67,6 +72,8 @@ enum rfn_status rfn_capture_begin(struct rfn_stream *stream,
     struct rfn_body *body = calloc(1, sizeof *body);
     if (!body)
         return RFN_FAIL(RFN_NOMEM, "no memory to note a capture");
+    /* Under the lock: who looks around for captures of others has to find it noted. */
+    pthread_mutex_lock(&device->lock);
     int code = device->backend->capture_begin(device->impl, stream->native, desc->mode);
     if (code)
         free(body);
@@ -84,11 +91,10 @@ enum rfn_status rfn_capture_begin(struct rfn_stream *stream,
             snprintf(body->name, sizeof body->name, "%s", desc->name);
         else
             snprintf(body->name, sizeof body->name, "capture %" PRIu64, info.id);
-        pthread_mutex_lock(&device->lock);
         body->next = device->bodies;
         device->bodies = body;
-        pthread_mutex_unlock(&device->lock);
     }
+    pthread_mutex_unlock(&device->lock);
     return rfn_call_end(&event, device, code);
 }
 
@@ -117,24 +123,25 @@ enum rfn_status rfn_capture_end(struct rfn_stream *stream, struct rfn_graph **re
         status = rfn_call_begin(&event, device, RFN_CALL_capture_end, stream);
     if (status != RFN_OK)
         return status;
-    struct rfn_graph *graph = rfn_object_create(RFN_OBJECT_GRAPH, device);
-    if (!graph)
-        return RFN_LIMIT;
     /* By id: per-thread streams of several threads are one handle. */
     pthread_mutex_lock(&device->lock);
     struct rfn_body *body = rfn_capture_find(device, &event);
-    if (body && body->origin != stream)
+    if (body && body->foreign)
+        status = RFN_FAIL(RFN_INVALID,
+                          "%s was not begun by rfn_capture_begin; end it where it was "
+                          "begun",
+                          body->name);
+    if (body && body->origin->native != stream->native)
         body = NULL;
     pthread_mutex_unlock(&device->lock);
+    if (status != RFN_OK)
+        return status;
+    struct rfn_graph *graph = rfn_object_create(RFN_OBJECT_GRAPH, device);
+    if (!graph)
+        return RFN_LIMIT;
     void *native = NULL;
     int code = device->backend->capture_end(device->impl, stream->native, &native);
-    if (code == 0 && !body) /* begun behind our back: there is nothing to hand out */
-    {
-        device->backend->graph_destroy(device->impl, native);
-        rfn_object_destroy(graph);
-        return RFN_FAIL(RFN_INVALID, "the capture of this stream was not begun by "
-                                     "rfn_capture_begin; end it where it was begun");
-    }
+    assert(code != 0 || body);
     if (code == 0)
     {
         pthread_mutex_lock(&device->lock);
@@ -189,9 +196,9 @@ enum rfn_status rfn_capture_query(struct rfn_stream *stream,
 /* Everything that a graph pins, added to a capture's own pins. Room comes first. */
 static enum rfn_status reserve_body(struct rfn_body *to, const struct rfn_body *from)
 {
-    int32_t n = from->pins.entries;
+    int32_t n = rfn_pins_count(&from->pins);
     for (int32_t i = 0; i < from->launches; i++)
-        n += from->launch[i].pins.entries;
+        n += rfn_pins_count(&from->launch[i].pins);
     return rfn_pins_reserve(&to->pins, n);
 }
 

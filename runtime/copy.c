@@ -86,8 +86,8 @@ static enum rfn_status copy(struct rfn_device *device, struct rfn_stream *stream
     {
         if (code == 0)
         {
-            rfn_pins_add(&body->pins, to.allocation);
-            rfn_pins_add(&body->pins, from.allocation);
+            rfn_pins_add(device, &body->pins, &to);
+            rfn_pins_add(device, &body->pins, &from);
         }
         pthread_mutex_unlock(&device->lock);
     }
@@ -130,7 +130,7 @@ static enum rfn_status set(struct rfn_device *device, struct rfn_stream *stream,
     if (body)
     {
         if (code == 0)
-            rfn_pins_add(&body->pins, to.allocation);
+            rfn_pins_add(device, &body->pins, &to);
         pthread_mutex_unlock(&device->lock);
     }
     return rfn_call_end(event, device, code);

@@ -95,6 +95,8 @@ enum rfn_status rfn_device_open(const struct rfn_device_desc *desc,
     status = open_backend(desc, &d->backend, &d->impl);
     if (status != RFN_OK)
         goto drop_object;
+    d->ordinal = desc->ordinal;
+    d->check = desc->check != 0;
     pthread_mutex_init(&d->lock, NULL);
     pthread_rwlock_init(&d->memory.lock, NULL);
     d->legacy = builtin_stream(d, RFN_STREAM_LEGACY);
@@ -157,10 +159,11 @@ static void discard_left(struct rfn_device *d)
     } while (body);
 }
 
-/* "", or the open captures as the end of a line: the last of them by its name. */
+/* "", or the open captures as the end of a line: the last of them by its name. Graphs of
+ * others count: they run our kernels and know where bad indices are reported. */
 static void name_open(struct rfn_device *d, char *ret_text, size_t bytes)
 {
-    const struct rfn_body *last = NULL;
+    const struct rfn_body *last = NULL, *graph = NULL;
     int open = 0;
     ret_text[0] = '\0';
     pthread_mutex_lock(&d->lock);
@@ -169,7 +172,14 @@ static void name_open(struct rfn_device *d, char *ret_text, size_t bytes)
         open += b->origin != NULL;
         if (b->origin && !last)
             last = b;
+        if (b->foreign && !b->origin)
+            graph = b;
     }
+    if (!last && graph)
+        snprintf(ret_text, bytes, " and the graph of %s, first seen at %.140s:%d, lives",
+                 graph->name,
+                 graph->begun.file[0] ? graph->begun.file : "an unknown place",
+                 graph->begun.line);
     if (last)
         snprintf(ret_text, bytes,
                  " and %d open capture%s: \"%s\", id %llu, begun at %.140s:%d", open,
@@ -195,6 +205,7 @@ enum rfn_status rfn_device_close(struct rfn_device **device)
         return status;
     char open[320];
     discard_left(d);
+    rfn_foreign_wait(d);
     name_open(d, open, sizeof open);
     int streams = d->alive[RFN_OBJECT_STREAM] - 2, events = d->alive[RFN_OBJECT_EVENT];
     int graphs = d->alive[RFN_OBJECT_GRAPH], execs = d->alive[RFN_OBJECT_EXEC];

@@ -2,6 +2,7 @@
 #include "runtime/call.h"
 
 #include <inttypes.h>
+#include <refrain/foreign.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,20 @@ enum rfn_status rfn_graph_query(struct rfn_graph *graph, struct rfn_graph_info *
         info.nodes += info.node[i];
     *ret_info = info;
     return RFN_OK;
+}
+
+void *rfn_graph_native(struct rfn_graph *graph)
+{
+    if (rfn_object_check(graph, RFN_OBJECT_GRAPH, "graph") != RFN_OK)
+        return NULL;
+    return graph->object.device->backend->graph_native(graph->body->native);
+}
+
+void *rfn_exec_native(struct rfn_exec *exec)
+{
+    if (rfn_object_check(exec, RFN_OBJECT_EXEC, "exec") != RFN_OK)
+        return NULL;
+    return exec->object.device->backend->exec_native(exec->native);
 }
 
 enum rfn_status rfn_graph_destroy(struct rfn_graph **graph)
@@ -77,13 +92,13 @@ static enum rfn_status copy_pins(struct rfn_exec *e)
     if (!e->launch)
         return RFN_FAIL(RFN_NOMEM, "no memory for the pins of %d launches",
                         body->launches);
-    enum rfn_status status = rfn_pins_reserve(&e->pins, body->pins.entries);
+    enum rfn_status status = rfn_pins_reserve(&e->pins, rfn_pins_count(&body->pins));
     if (status == RFN_OK)
         rfn_pins_join(&e->pins, &body->pins);
     for (int32_t i = 0; status == RFN_OK && i < body->launches; i++)
     {
         const struct rfn_pins *from = &body->launch[i].pins;
-        status = rfn_pins_reserve(&e->launch[i], from->entries);
+        status = rfn_pins_reserve(&e->launch[i], rfn_pins_count(from));
         if (status == RFN_OK)
             rfn_pins_join(&e->launch[i], from);
     }
@@ -142,14 +157,28 @@ static enum rfn_status check_pins(const struct rfn_exec *e, const struct rfn_pin
                             "), which was released after the capture",
                             e->body->name, (void *)a->base, a->bytes, a->generation);
     }
+    struct rfn_device *device = e->object.device;
+    for (int32_t i = 0; i < pins->others; i++)
+    {
+        const struct rfn_theirs *theirs = &pins->theirs[i];
+        uint64_t now = device->backend->memory_id(device->impl, theirs->address);
+        if (now != theirs->id)
+            return RFN_FAIL(RFN_INVALID,
+                            "graph \"%s\" touches %p, memory of somebody else that was "
+                            "released since: buffer %" PRIu64 " then, %" PRIu64
+                            " now (0: none)",
+                            e->body->name, theirs->address, theirs->id, now);
+    }
     return RFN_OK;
 }
 
-/* One comparison when nothing was released since the last launch. */
+/* One comparison when nothing was released since the last launch. Memory of others that was
+ * not imported has to be asked for every time, in check mode only. */
 static enum rfn_status guard(struct rfn_exec *e)
 {
     uint64_t epoch = atomic_load(&e->object.device->memory.epoch);
-    if (e->epoch == epoch)
+    if (e->epoch == epoch &&
+        !(e->object.device->check && e->object.device->backend->memory_id))
         return RFN_OK;
     enum rfn_status status = check_pins(e, &e->pins);
     for (int32_t i = 0; status == RFN_OK && i < e->body->launches; i++)

@@ -16,7 +16,7 @@ static enum rfn_status place_operands(struct rfn_device *device, const struct rf
         char what[96];
         void *begin;
         int64_t bytes;
-        ret_place[i] = (struct rfn_place) { NULL, RFN_MEMORY_DEVICE };
+        ret_place[i] = (struct rfn_place) { NULL, RFN_MEMORY_DEVICE, -1, NULL };
         rfn_op_extent(op, i, args, &begin, &bytes);
         if (!bytes)
             continue;
@@ -30,6 +30,11 @@ static enum rfn_status place_operands(struct rfn_device *device, const struct rf
                             "%s: %" PRId64 " bytes at %p are pageable host memory where "
                             "device memory is due",
                             what, bytes, begin);
+        if (ret_place[i].elsewhere >= 0)
+            return RFN_FAIL(RFN_INVALID,
+                            "%s: %" PRId64 " bytes at %p are memory of device %d, the "
+                            "launch goes to device %d",
+                            what, bytes, begin, ret_place[i].elsewhere, device->ordinal);
     }
     return RFN_OK;
 }
@@ -45,7 +50,7 @@ static enum rfn_status check_op(const struct rfn_op *op, const void *args)
     return rfn_op_check(op, args);
 }
 
-/* A launch into an open capture of ours: note it with the memory it touches. All that can
+/* A launch into an open capture: note it with the memory it touches. All that can
  * fail happens before the node is made. */
 static enum rfn_status record(struct rfn_device *device, struct rfn_call_event *event,
                               const struct rfn_op *op, const void *args, int *ret_code)
@@ -88,7 +93,7 @@ static enum rfn_status record(struct rfn_device *device, struct rfn_call_event *
             r->node = node;
             r->ranges = rfn_range_note(r->range);
             for (uint32_t i = 0; i < op->operands; i++)
-                rfn_pins_add(&r->pins, place[i].allocation);
+                rfn_pins_add(device, &r->pins, &place[i]);
             body->launches++;
         }
         else if (r)
@@ -96,6 +101,25 @@ static enum rfn_status record(struct rfn_device *device, struct rfn_call_event *
     }
     pthread_mutex_unlock(&device->lock);
     return status;
+}
+
+enum rfn_status rfn_op_supported(struct rfn_device *device, const struct rfn_op *op,
+                                 const void *args)
+{
+    enum rfn_status status = rfn_object_check(device, RFN_OBJECT_DEVICE, "device");
+    if (status == RFN_OK)
+        status = check_op(op, args);
+    if (status == RFN_OK)
+        status = rfn_call_allowed(device, "op_supported");
+    if (status != RFN_OK)
+        return status;
+    int code = device->backend->supports(device->impl, op, args);
+    if (!code)
+        return RFN_OK;
+    return rfn_error_at(__FILE__, __LINE__,
+                        code == RFN_CODE_NOT_SUPPORTED ? RFN_UNSUPPORTED : RFN_INVALID,
+                        code, "%s on the %s device: %s", op->name, device->backend->name,
+                        device->backend->why(device->impl));
 }
 
 enum rfn_status rfn_op_launch(struct rfn_stream *stream, const struct rfn_op *op,
@@ -221,7 +245,7 @@ enum rfn_status rfn_exec_update(struct rfn_exec *exec, int32_t launch, const voi
         if (code == 0)
         {
             for (uint32_t i = 0; i < op->operands; i++)
-                rfn_pins_add(&pins, place[i].allocation);
+                rfn_pins_add(device, &pins, &place[i]);
             struct rfn_pins old = exec->launch[launch];
             exec->launch[launch] = pins;
             pins = old;

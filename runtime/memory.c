@@ -73,7 +73,7 @@ enum rfn_status rfn_memory_place(struct rfn_device *device, const char *what,
 {
     struct rfn_memory *m = &device->memory;
     enum rfn_status status = RFN_OK;
-    struct rfn_place place = { NULL, RFN_MEMORY_PAGEABLE };
+    struct rfn_place place = { NULL, RFN_MEMORY_PAGEABLE, -1, address };
     if (!address && bytes > 0)
         return RFN_FAIL(RFN_INVALID, "%s is NULL where %" PRId64 " bytes are due", what,
                         bytes);
@@ -101,7 +101,8 @@ enum rfn_status rfn_memory_place(struct rfn_device *device, const char *what,
     pthread_rwlock_unlock(&m->lock);
     if (!inside && status == RFN_OK)
     {
-        place.kind = device->backend->memory_kind(device->impl, address);
+        place.kind =
+            device->backend->memory_kind(device->impl, address, &place.elsewhere);
         if (device->backend->closed_memory && place.kind != RFN_MEMORY_PAGEABLE)
             status = RFN_FAIL(RFN_INVALID,
                               "%s: %p lies in no live allocation of this device (it was "
@@ -115,17 +116,29 @@ enum rfn_status rfn_memory_place(struct rfn_device *device, const char *what,
 
 /* ---- pins ------------------------------------------------------------------------ */
 
+int32_t rfn_pins_count(const struct rfn_pins *pins)
+{
+    return pins->entries + pins->others;
+}
+
 enum rfn_status rfn_pins_reserve(struct rfn_pins *pins, int32_t n)
 {
-    if (pins->entries + n <= pins->capacity)
+    int32_t due = rfn_pins_count(pins) + n;
+    if (due <= pins->capacity)
         return RFN_OK;
     int32_t capacity = 2 * pins->capacity;
-    if (capacity < pins->entries + n)
-        capacity = pins->entries + n;
-    void *grown = realloc(pins->entry, (size_t)capacity * sizeof *pins->entry);
-    if (!grown)
+    if (capacity < due)
+        capacity = due;
+    void *entry = realloc(pins->entry, (size_t)capacity * sizeof *pins->entry);
+    if (entry)
+        pins->entry = entry;
+    void *theirs =
+        entry ? realloc(pins->theirs, (size_t)capacity * sizeof *pins->theirs) : NULL;
+    if (!theirs && !pins->capacity)
+        rfn_pins_drop(pins); /* who holds nothing is not asked to drop it */
+    if (!theirs)
         return RFN_FAIL(RFN_NOMEM, "no memory for %d pins", capacity);
-    pins->entry = grown;
+    pins->theirs = theirs;
     pins->capacity = capacity;
     return RFN_OK;
 }
@@ -138,19 +151,45 @@ int rfn_pins_hold(const struct rfn_pins *pins, const struct rfn_allocation *allo
     return 0;
 }
 
-void rfn_pins_add(struct rfn_pins *pins, struct rfn_allocation *allocation)
+static void add(struct rfn_pins *pins, struct rfn_allocation *allocation)
 {
-    if (!allocation || rfn_pins_hold(pins, allocation))
+    if (rfn_pins_hold(pins, allocation))
         return;
     atomic_fetch_add(&allocation->refs, 1);
     atomic_fetch_add(&allocation->pins, 1);
     pins->entry[pins->entries++] = allocation;
 }
 
+static void add_theirs(struct rfn_pins *pins, struct rfn_theirs theirs)
+{
+    for (int32_t i = 0; i < pins->others; i++)
+        if (pins->theirs[i].address == theirs.address)
+            return;
+    pins->theirs[pins->others++] = theirs;
+}
+
+void rfn_pins_add(struct rfn_device *device, struct rfn_pins *pins,
+                  const struct rfn_place *place)
+{
+    const struct rfn_backend *b = device->backend;
+    if (place->allocation)
+        add(pins, place->allocation);
+    else if (device->check && b->memory_id && place->kind == RFN_MEMORY_DEVICE &&
+             place->begin)
+    {
+        struct rfn_theirs theirs = { place->begin,
+                                     b->memory_id(device->impl, place->begin) };
+        if (theirs.id)
+            add_theirs(pins, theirs);
+    }
+}
+
 void rfn_pins_join(struct rfn_pins *pins, const struct rfn_pins *from)
 {
     for (int32_t i = 0; i < from->entries; i++)
-        rfn_pins_add(pins, from->entry[i]);
+        add(pins, from->entry[i]);
+    for (int32_t i = 0; i < from->others; i++)
+        add_theirs(pins, from->theirs[i]);
 }
 
 void rfn_pins_drop(struct rfn_pins *pins)
@@ -161,6 +200,7 @@ void rfn_pins_drop(struct rfn_pins *pins)
         allocation_unref(pins->entry[i]);
     }
     free(pins->entry);
+    free(pins->theirs);
     *pins = (struct rfn_pins) { 0 };
 }
 
@@ -185,6 +225,23 @@ static const struct rfn_body *holder(const struct rfn_device *device,
                 return e->body;
     }
     return NULL;
+}
+
+/* Whether a graph of somebody else may hold the allocation at this address. */
+static int pinned_by_others(struct rfn_device *device, const void *address)
+{
+    int held = 0;
+    pthread_mutex_lock(&device->lock);
+    pthread_rwlock_rdlock(&device->memory.lock);
+    const struct rfn_allocation *a = find(&device->memory, address);
+    if (a && atomic_load(&a->pins) > 0)
+    {
+        const struct rfn_body *b = holder(device, a);
+        held = b && b->foreign;
+    }
+    pthread_rwlock_unlock(&device->memory.lock);
+    pthread_mutex_unlock(&device->lock);
+    return held;
 }
 
 /* ---- public ---------------------------------------------------------------------- */
@@ -262,6 +319,8 @@ enum rfn_status rfn_memory_free(struct rfn_device *device, void *address)
     }
     struct rfn_memory *m = &device->memory;
     int code = 0;
+    if (address && pinned_by_others(device, address))
+        rfn_foreign_wait(device);
     if (!address)
         code = device->backend->memory_free(device->impl, RFN_MEMORY_DEVICE, NULL, 0);
     else
@@ -305,6 +364,45 @@ enum rfn_status rfn_memory_free(struct rfn_device *device, void *address)
     return rfn_call_end(&event, device, code);
 }
 
+static const char *kind_name(enum rfn_memory_kind kind)
+{
+    return kind == RFN_MEMORY_DEVICE   ? "device memory"
+           : kind == RFN_MEMORY_PINNED ? "pinned host memory"
+                                       : "pageable host memory";
+}
+
+/* What the device itself knows of both ends. Memory called pinned is believed: a system may
+ * let its GPU read all of the host's. */
+static enum rfn_status check_import(struct rfn_device *device, const void *address,
+                                    int64_t bytes, enum rfn_memory_kind kind)
+{
+    const struct rfn_backend *b = device->backend;
+    const char *end[2] = { address, (const char *)address + bytes - 1 };
+    for (int i = 0; i < 2; i++)
+    {
+        int32_t elsewhere;
+        enum rfn_memory_kind is = b->memory_kind(device->impl, end[i], &elsewhere);
+        if (b->closed_memory && is != RFN_MEMORY_PAGEABLE)
+            return RFN_FAIL(RFN_INVALID,
+                            "%" PRId64
+                            " bytes at %p lie in memory of a device of this process; "
+                            "it is live, was freed, or is another device's",
+                            bytes, address);
+        if (b->closed_memory || (kind == RFN_MEMORY_PINNED && is != RFN_MEMORY_DEVICE))
+            continue;
+        if (is != kind)
+            return RFN_FAIL(
+                RFN_INVALID, "%" PRId64 " bytes at %p are said to be %s, but %p is %s",
+                bytes, address, kind_name(kind), (const void *)end[i], kind_name(is));
+        if (elsewhere >= 0)
+            return RFN_FAIL(RFN_INVALID,
+                            "%" PRId64 " bytes at %p are memory of device %d, this is "
+                            "device %d",
+                            bytes, address, elsewhere, device->ordinal);
+    }
+    return RFN_OK;
+}
+
 enum rfn_status rfn_memory_import(struct rfn_device *device, void *address, int64_t bytes,
                                   enum rfn_memory_kind kind)
 {
@@ -324,16 +422,11 @@ enum rfn_status rfn_memory_import(struct rfn_device *device, void *address, int6
     status = rfn_call_begin(&event, device, RFN_CALL_memory_import, NULL);
     if (status != RFN_OK)
         return status;
-    const struct rfn_backend *b = device->backend;
-    if (b->closed_memory &&
-        (b->memory_kind(device->impl, address) != RFN_MEMORY_PAGEABLE ||
-         b->memory_kind(device->impl, (char *)address + bytes - 1) !=
-             RFN_MEMORY_PAGEABLE))
-        return RFN_FAIL(RFN_INVALID,
-                        "%" PRId64
-                        " bytes at %p lie in memory of a device of this process; "
-                        "it is live, was freed, or is another device's",
-                        bytes, address);
+    int closed = device->backend->closed_memory;
+    if (closed)
+        status = check_import(device, address, bytes, kind);
+    if (status != RFN_OK)
+        return status;
     struct rfn_memory *m = &device->memory;
     struct rfn_allocation *a = calloc(1, sizeof *a);
     if (!a)
@@ -350,7 +443,9 @@ enum rfn_status rfn_memory_import(struct rfn_device *device, void *address, int6
                           "%" PRId64 " bytes at %p overlap a live allocation of %" PRId64
                           " bytes at %p",
                           bytes, address, m->entry[i]->bytes, (void *)m->entry[i]->base);
-    else
+    else if (!closed)
+        status = check_import(device, address, bytes, kind);
+    if (status == RFN_OK)
         status = reserve_entry(m);
     if (status == RFN_OK)
         insert(m, a);
@@ -408,6 +503,7 @@ enum rfn_status rfn_memory_query(struct rfn_device *device, const void *address,
     status = rfn_call_allowed(device, "memory_query");
     if (status != RFN_OK)
         return status;
+    rfn_foreign_reap(device);
     struct rfn_memory_info info = { .kind = RFN_MEMORY_PAGEABLE };
     struct rfn_memory *m = &device->memory;
     pthread_rwlock_rdlock(&m->lock);
@@ -417,8 +513,9 @@ enum rfn_status rfn_memory_query(struct rfn_device *device, const void *address,
             a->kind, a->base, a->bytes, a->generation, atomic_load(&a->pins), a->foreign
         };
     pthread_rwlock_unlock(&m->lock);
+    int32_t elsewhere;
     if (!a)
-        info.kind = device->backend->memory_kind(device->impl, address);
+        info.kind = device->backend->memory_kind(device->impl, address, &elsewhere);
     *ret_info = info;
     return RFN_OK;
 }

@@ -31,12 +31,21 @@ struct rfn_memory
     _Atomic uint64_t epoch; /* goes up when pinned memory is released */
 };
 
-/* The allocations that somebody holds. */
+/* Memory of others that was never imported, and the device's number for it then. */
+struct rfn_theirs
+{
+    const void *address;
+    uint64_t id;
+};
+
+/* The allocations that somebody holds; in check mode also what is not his to hold. */
 struct rfn_pins
 {
     struct rfn_allocation **entry;
     int32_t entries;
-    int32_t capacity;
+    int32_t capacity; /* of both together */
+    struct rfn_theirs *theirs;
+    int32_t others;
 };
 
 /* What a pointer is, found under the table's lock. allocation is NULL for unknown memory;
@@ -45,6 +54,8 @@ struct rfn_place
 {
     struct rfn_allocation *allocation;
     enum rfn_memory_kind kind;
+    int32_t elsewhere; /* another device, whose memory it is; -1: none */
+    const void *begin; /* what was asked for */
 };
 
 struct rfn_device;
@@ -57,8 +68,11 @@ enum rfn_status rfn_memory_place(struct rfn_device *device, const char *what,
 
 /* Room for n more pins, so that adding cannot fail. */
 enum rfn_status rfn_pins_reserve(struct rfn_pins *pins, int32_t n);
-/* Adds a pin; a second one of the same allocation is dropped. NULL is fine. */
-void rfn_pins_add(struct rfn_pins *pins, struct rfn_allocation *allocation);
+/* How much room all of it takes. */
+int32_t rfn_pins_count(const struct rfn_pins *pins);
+/* Adds the memory of a place; a second one of the same allocation is dropped. */
+void rfn_pins_add(struct rfn_device *device, struct rfn_pins *pins,
+                  const struct rfn_place *place);
 /* Adds all of `from`; room was reserved. */
 void rfn_pins_join(struct rfn_pins *pins, const struct rfn_pins *from);
 void rfn_pins_drop(struct rfn_pins *pins);

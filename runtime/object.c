@@ -74,6 +74,21 @@ void rfn_object_destroy(void *object)
     pthread_mutex_unlock(&lock);
 }
 
+uint64_t rfn_object_stream_serial(const struct rfn_device *device, const void *native)
+{
+    uint64_t serial = 0;
+    pthread_mutex_lock(&lock);
+    for (uint32_t i = 0; i < used && !serial; i++)
+    {
+        const struct rfn_stream *s = &slots[i].stream;
+        if (atomic_load(&s->object.type) == RFN_OBJECT_STREAM &&
+            s->object.device == device && s->native == native)
+            serial = s->object.serial;
+    }
+    pthread_mutex_unlock(&lock);
+    return serial;
+}
+
 enum rfn_status rfn_object_check(const void *object, enum rfn_object_type type,
                                  const char *what)
 {

@@ -38,6 +38,9 @@ struct rfn_stream
     struct rfn_object object;
     enum rfn_stream_kind kind;
     void *native;
+    int foreign;                    /* imported: never destroyed by us */
+    uint64_t thread;                /* that imported it */
+    struct rfn_stream *next_import; /* in the device's list */
 };
 
 struct rfn_event
@@ -60,12 +63,17 @@ struct rfn_recorded
  * destroyed while they live. */
 struct rfn_body
 {
-    struct rfn_body *next;     /* in the device's list */
-    struct rfn_stream *origin; /* while the capture is open */
-    uint64_t thread;           /* that began it */
-    uint64_t region;           /* in which it began, 0: none */
-    int invalidated;           /* and the observer was told */
-    void *native;              /* the backend's graph, once it is there */
+    struct rfn_body *next; /* in the device's list */
+    /* While the capture is open; of somebody else's the stream that it was seen on last. */
+    struct rfn_stream *origin;
+    int foreign; /* begun by somebody else: no graph of it comes here */
+    int told;    /* the observer knows that it is open */
+    _Atomic int
+        over;        /* of a foreign one nothing is left, its graph and executables too */
+    uint64_t thread; /* that began it */
+    uint64_t region; /* in which it began, 0: none */
+    int invalidated; /* and the observer was told */
+    void *native;    /* the backend's graph, once it is there */
     uint64_t capture_id;
     int32_t refs;
     char name[64];
@@ -104,8 +112,13 @@ struct rfn_device
     struct rfn_stream *per_thread;
     _Atomic uint64_t serials;
     _Atomic int32_t alive[RFN_OBJECT_TYPES];
-    pthread_mutex_t lock; /* bodies, execs, first_cause */
+    int32_t ordinal;
+    int check;
+    pthread_mutex_t lock; /* bodies, execs, imported, first_cause */
     struct rfn_body *bodies;
+    struct rfn_stream *imported;
+    _Atomic int32_t imports;      /* how many those are */
+    _Atomic int32_t foreign_open; /* foreign bodies with an origin */
     struct rfn_exec *execs;
     _Atomic int lost; /* code of the first cause */
     char first_cause[256];
@@ -115,6 +128,9 @@ struct rfn_device
  * count of living objects goes up. */
 void *rfn_object_create(enum rfn_object_type type, struct rfn_device *device);
 void rfn_object_destroy(void *object);
+
+/* The serial of a live stream of the device with this handle, 0 when there is none. */
+uint64_t rfn_object_stream_serial(const struct rfn_device *device, const void *native);
 
 /* RFN_OK when `object` is a live object of `type`; else the line says what it is. */
 enum rfn_status rfn_object_check(const void *object, enum rfn_object_type type,

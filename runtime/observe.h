@@ -14,7 +14,8 @@
 #define RFN_CALL_LIST(X)                                                                 \
     X(device_sync) X(thread_mode_exchange)                                               \
     X(memory_alloc) X(memory_free) X(memory_import) X(memory_release)                    \
-    X(stream_create) X(stream_destroy) X(stream_sync) X(stream_query) X(stream_wait)     \
+    X(stream_create) X(stream_import) X(stream_destroy) X(stream_sync) X(stream_query)   \
+    X(stream_wait)                                                                       \
     X(event_create) X(event_destroy) X(event_record) X(event_sync) X(event_query)        \
     X(event_elapsed)                                                                     \
     X(copy_sync) X(copy_async) X(set_sync) X(set_async) X(host_call) X(op_launch)        \
@@ -66,6 +67,9 @@ struct rfn_call_event
     const void *args;
     enum rfn_capture_mode mode; /* capture_begin, thread_mode_exchange (the new) */
     const char *name;           /* capture_begin, region_end */
+    /* capture_begin, capture_end: of a capture that somebody else began, when it was first
+     * seen and when it was seen to be over. Nobody made the call here. */
+    int foreign;
     /* copies, sets, memory calls */
     const void *dst;
     const void *src;
@@ -95,6 +99,9 @@ struct rfn_observer
 /* Sets the observer, NULL to take it off; RFN_BUSY when another one is there. */
 enum rfn_status rfn_device_observe(struct rfn_device *device,
                                    const struct rfn_observer *observer);
+
+/* Looks which captures of somebody else are over, and tells the observer of them. */
+void rfn_device_look(struct rfn_device *device);
 
 /* How many touches there were since the device was opened, always 0 where none are seen;
  * fills in the first `max`, of which a device may have kept fewer: the others have a NULL

@@ -1,6 +1,8 @@
 /* Streams and events. */
 #include "runtime/call.h"
 
+#include <refrain/foreign.h>
+
 enum rfn_status rfn_stream_create(struct rfn_device *device, enum rfn_stream_kind kind,
                                   struct rfn_stream **ret_stream)
 {
@@ -31,6 +33,83 @@ enum rfn_status rfn_stream_create(struct rfn_device *device, enum rfn_stream_kin
     return status;
 }
 
+enum rfn_status rfn_stream_import(struct rfn_device *device, void *native,
+                                  struct rfn_stream **ret_stream)
+{
+    struct rfn_call_event event;
+    enum rfn_status status = rfn_object_check(device, RFN_OBJECT_DEVICE, "device");
+    if (status != RFN_OK)
+        return status;
+    if (!ret_stream)
+        return RFN_FAIL(RFN_INVALID, "ret_stream is NULL");
+    status = rfn_call_begin(&event, device, RFN_CALL_stream_import, NULL);
+    if (status != RFN_OK)
+        return status;
+    enum rfn_stream_kind kind = RFN_STREAM_NONBLOCKING;
+    void *handle = NULL;
+    int code = device->backend->stream_import(device->impl, native, &kind, &handle);
+    uint64_t serial = code ? 0 : rfn_object_stream_serial(device, handle);
+    struct rfn_stream *s = code ? NULL : rfn_object_create(RFN_OBJECT_STREAM, device);
+    if (!code && !s)
+        return RFN_LIMIT;
+    if (s)
+    {
+        s->kind = kind;
+        s->native = handle;
+        s->foreign = 1;
+        s->thread = event.thread;
+        if (serial) /* one stream, one number in findings */
+            s->object.serial = serial;
+        event.stream_kind = kind;
+        event.stream_serial = s->object.serial;
+        pthread_mutex_lock(&device->lock);
+        s->next_import = device->imported;
+        device->imported = s;
+        atomic_fetch_add(&device->imports, 1);
+        pthread_mutex_unlock(&device->lock);
+    }
+    status = rfn_call_end(&event, device, code);
+    if (status == RFN_OK)
+        *ret_stream = s;
+    return status;
+}
+
+void *rfn_stream_native(struct rfn_stream *stream)
+{
+    struct rfn_device *device;
+    return rfn_stream_check(stream, &device) == RFN_OK ? stream->native : NULL;
+}
+
+/* An imported stream is forgotten; whoever made it goes on with it. */
+static enum rfn_status forget(struct rfn_device *device, struct rfn_stream *s)
+{
+    enum rfn_status status = rfn_call_allowed(device, "stream_destroy");
+    if (status != RFN_OK)
+        return status;
+    rfn_foreign_unsee(device, s);
+    pthread_mutex_lock(&device->lock);
+    const struct rfn_body *body = device->bodies;
+    while (body && body->origin != s)
+        body = body->next;
+    if (body)
+        status = RFN_FAIL(RFN_BUSY,
+                          "capture \"%s\", begun at %s:%d, is open on this imported "
+                          "stream; end it first",
+                          body->name, body->begun.file, body->begun.line);
+    else
+    {
+        struct rfn_stream **at = &device->imported;
+        while (*at != s)
+            at = &(*at)->next_import;
+        *at = s->next_import;
+        atomic_fetch_sub(&device->imports, 1);
+    }
+    pthread_mutex_unlock(&device->lock);
+    if (status == RFN_OK)
+        rfn_object_destroy(s);
+    return status;
+}
+
 enum rfn_status rfn_stream_destroy(struct rfn_stream **stream)
 {
     struct rfn_call_event event;
@@ -43,6 +122,13 @@ enum rfn_status rfn_stream_destroy(struct rfn_stream **stream)
     enum rfn_status status = rfn_stream_check(s, &device);
     if (status != RFN_OK)
         return status;
+    if (s->foreign)
+    {
+        status = forget(device, s);
+        if (status == RFN_OK)
+            *stream = NULL;
+        return status;
+    }
     if (s->kind == RFN_STREAM_LEGACY || s->kind == RFN_STREAM_PER_THREAD)
         return RFN_FAIL(RFN_INVALID,
                         "the %s stream belongs to the device; nobody destroys it",
@@ -52,6 +138,7 @@ enum rfn_status rfn_stream_destroy(struct rfn_stream **stream)
         status = rfn_call_begin(&event, device, RFN_CALL_stream_destroy, s);
         if (status != RFN_OK)
             return status;
+        rfn_foreign_unsee(device, s);
         /* Whoever looks at the capture that began on it holds the lock. */
         pthread_mutex_lock(&device->lock);
         int code = device->backend->stream_destroy(device->impl, s->native);
@@ -66,6 +153,7 @@ enum rfn_status rfn_stream_destroy(struct rfn_stream **stream)
     }
     else
     {
+        rfn_foreign_unsee(device, s);
         device->backend->stream_destroy(device->impl, s->native);
         pthread_mutex_lock(&device->lock);
         struct rfn_body *body = rfn_capture_forget(device, s);

@@ -3,7 +3,10 @@
  * each capture holds, and reports what CUDA refuses late or lets pass in silence.
  *
  * Attach it before the first capture. It sees every call of device.h, ours or a caller's,
- * in captures that any thread opened on that device.
+ * in captures that any thread opened on that device. A capture that somebody else began is
+ * followed from the first call that meets it, on a stream of ours or with an imported stream
+ * in it, by the thread that makes the call or imported the stream; that it is over is seen at
+ * the next call.
  */
 #ifndef REFRAIN_CHECK_H
 #define REFRAIN_CHECK_H

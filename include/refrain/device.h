@@ -175,7 +175,8 @@ RFN_API enum rfn_status rfn_device_open(const struct rfn_device_desc *desc,
  * Closes a device and sets *device to NULL. Waits for what runs.
  *
  * Capture   Refused while one is open.
- * Errors    RFN_BUSY while memory, streams, events or graphs of it live, naming how many.
+ * Errors    RFN_BUSY while memory, streams, events or graphs of it live, naming how many, or
+ *           a graph of somebody else that holds launches of it.
  */
 RFN_API enum rfn_status rfn_device_close(struct rfn_device **device);
 
@@ -230,17 +231,20 @@ RFN_API enum rfn_status rfn_memory_alloc(struct rfn_device *device,
  * Frees memory of rfn_memory_alloc; NULL is fine.
  *
  * Capture   Potentially unsafe: forbidden by the thread-mode predicate.
- * Errors    RFN_BUSY when a capture or graph holds it, naming it. RFN_INVALID: not the
- *           base of a live allocation.
+ * Errors    RFN_BUSY when a capture or graph holds it, naming it; the last executable of
+ *           somebody else's graph is known to be gone up to 5 ms later, which this waits for.
+ *           RFN_INVALID: not the base of a live allocation.
  */
 RFN_API enum rfn_status rfn_memory_free(struct rfn_device *device, void *address);
 
 /**
  * Makes memory of somebody else known, with a generation of its own, so that graphs that
- * touch it are seen to go stale once it is released. On the host device `kind` is believed.
+ * touch it are seen to go stale once it is released. On the host device `kind` is believed, on
+ * cuda the driver is asked; ops take device memory that was never imported as well.
  *
  * Capture   Safe.
- * Errors    RFN_INVALID: overlaps a live allocation, both ranges named.
+ * Errors    RFN_INVALID: overlaps a live allocation, both ranges named; on cuda called device
+ *           memory and is not, or is another device's.
  */
 RFN_API enum rfn_status rfn_memory_import(struct rfn_device *device, void *address,
                                           int64_t bytes, enum rfn_memory_kind kind);
@@ -273,10 +277,12 @@ RFN_API enum rfn_status rfn_stream_create(struct rfn_device *device,
                                           struct rfn_stream **ret_stream);
 
 /**
- * Destroys a stream and sets *stream to NULL; enqueued work still runs.
+ * Destroys a stream and sets *stream to NULL; enqueued work still runs. An imported stream is
+ * forgotten, and goes on.
  *
  * Capture   Allowed; a forked stream that is destroyed stays unjoined.
- * Errors    RFN_INVALID for the legacy and per-thread streams, which nobody owns.
+ * Errors    RFN_INVALID for the legacy and per-thread streams, which nobody owns. RFN_BUSY:
+ *           an imported stream on which rfn_capture_begin began a capture that is open.
  */
 RFN_API enum rfn_status rfn_stream_destroy(struct rfn_stream **stream);
 
@@ -431,12 +437,22 @@ RFN_API enum rfn_status rfn_host_call(struct rfn_stream *stream, void (*fn)(void
  *
  * Capture   A kernel node (or several); the memory it touches is pinned by the capture.
  * Stream    Asynchronous. No allocation outside captures.
- * Errors    RFN_INVALID, naming operand and both values: the tables, pageable memory where
- *           device memory is due, a view that leaves its allocation. RFN_UNSUPPORTED: no
- *           twin for this device.
+ * Errors    RFN_INVALID, naming operand and both values: the tables, pageable memory or
+ *           another device's where device memory is due, a view that leaves its allocation.
+ *           RFN_UNSUPPORTED: no twin for this device.
  */
 RFN_API enum rfn_status rfn_op_launch(struct rfn_stream *stream, const struct rfn_op *op,
                                       const void *args);
+
+/**
+ * Whether rfn_op_launch would take these arguments on this device, but for the memory that
+ * they point to, which is not looked at: addresses need only be aligned and not NULL.
+ *
+ * Capture   Safe. Nothing is enqueued.
+ * Errors    RFN_INVALID as rfn_op_launch; RFN_UNSUPPORTED with the reason.
+ */
+RFN_API enum rfn_status rfn_op_supported(struct rfn_device *device,
+                                         const struct rfn_op *op, const void *args);
 
 /* ---- capture --------------------------------------------------------------------- */
 
@@ -454,7 +470,8 @@ RFN_API enum rfn_status rfn_capture_begin(struct rfn_stream *stream,
  *
  * Capture   Only on the origin stream and, unless relaxed, by the thread that began it.
  * Errors    RFN_CAPTURE: 901 invalidated (by whom: rule CAP034), 903 not the origin, 904
- *           unjoined fork, 908 wrong thread, 401 not capturing.
+ *           unjoined fork, 908 wrong thread, 401 not capturing. RFN_INVALID: the capture was
+ *           begun by somebody else, and goes on.
  */
 RFN_API enum rfn_status rfn_capture_end(struct rfn_stream *stream,
                                         struct rfn_graph **ret_graph);
@@ -508,7 +525,8 @@ RFN_API enum rfn_status rfn_graph_instantiate(struct rfn_graph *graph,
  *
  * Capture   On a capturing stream: 900 and invalidated. Elsewhere it runs now.
  * Stream    Asynchronous.
- * Errors    RFN_INVALID: memory that it touches was released since, naming it.
+ * Errors    RFN_INVALID: memory that it touches was released since, naming it; memory that
+ *           was never imported is asked about in check mode only.
  */
 RFN_API enum rfn_status rfn_exec_launch(struct rfn_exec *exec, struct rfn_stream *stream);
 

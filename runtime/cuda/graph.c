@@ -59,25 +59,20 @@ static struct rfn_cuda_node *drop_capture(struct rfn_cuda *d, struct rfn_cuda_ca
     return node;
 }
 
-struct rfn_cuda_node *rfn_cuda_node_create(struct rfn_cuda *d, uint64_t id)
+cudaError_t rfn_cuda_node_create(struct rfn_cuda *d, uint64_t id,
+                                 struct rfn_cuda_node **ret)
 {
-    struct rfn_cuda_node *node = calloc(1, sizeof *node);
     pthread_mutex_lock(&d->mutex);
-    struct rfn_cuda_capture *c = node ? find_id(d, id) : NULL;
-    if (node && !c)
-        c = add_capture(d, id, NULL); /* somebody else's */
-    if (c)
+    struct rfn_cuda_capture *c = find_id(d, id);
+    struct rfn_cuda_node *node = c ? calloc(1, sizeof *node) : NULL;
+    if (node)
     {
         node->next = c->node;
         c->node = node;
     }
     pthread_mutex_unlock(&d->mutex);
-    if (!c)
-    {
-        free(node);
-        return NULL;
-    }
-    return node;
+    *ret = node;
+    return c && !node ? cudaErrorMemoryAllocation : cudaSuccess;
 }
 
 void rfn_cuda_node_cancel(struct rfn_cuda *d, uint64_t id, struct rfn_cuda_node *node)

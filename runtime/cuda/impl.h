@@ -7,6 +7,7 @@
  *   launch.c   op launches and updates of launched nodes
  *   graph.c    captures, graphs, executables
  *   nodes.c    what a graph's nodes are
+ *   foreign.c  streams and captures of others, handles for others
  *
  * Streams and events are CUDA's handles. Every entry is framed by enter and leave: the
  * device is current in between, a failure is kept in words and cleared, never swallowed.
@@ -29,13 +30,12 @@ struct rfn_cuda_node
     const void *function[RFN_LAUNCH_NODES];
 };
 
-/* A capture that has launches, or that began here; gone when it ends. Captures of others
- * stay until the device is closed, because nobody says when they end. */
+/* A capture that began here; gone when it ends. */
 struct rfn_cuda_capture
 {
     struct rfn_cuda_capture *next;
     uint64_t id;
-    void *stream;       /* where it began; NULL for a capture of others */
+    void *stream;       /* where it began */
     const void *thread; /* tells per-thread streams, which share a handle, apart */
     struct rfn_cuda_node *node;
 };
@@ -82,8 +82,10 @@ void *rfn_cuda_driver_entry(const char *name, unsigned version);
 /* Address that is the calling thread's own. */
 const void *rfn_cuda_thread(void);
 
-/* A record in the list of the open capture `id`; NULL without memory. */
-struct rfn_cuda_node *rfn_cuda_node_create(struct rfn_cuda *d, uint64_t id);
+/* A record in the list of the open capture `id`; none, and NULL, in a capture of others,
+ * whose graph does not come here. */
+cudaError_t rfn_cuda_node_create(struct rfn_cuda *d, uint64_t id,
+                                 struct rfn_cuda_node **ret);
 /* Takes back the record made last in this capture. */
 void rfn_cuda_node_cancel(struct rfn_cuda *d, uint64_t id, struct rfn_cuda_node *node);
 void rfn_cuda_captures_free(struct rfn_cuda *d);
@@ -93,7 +95,8 @@ int rfn_cuda_memory_alloc(void *impl, enum rfn_memory_kind kind, int64_t bytes,
                           void **ret);
 int rfn_cuda_memory_free(void *impl, enum rfn_memory_kind kind, void *address,
                          int64_t bytes);
-enum rfn_memory_kind rfn_cuda_memory_kind(void *impl, const void *address);
+enum rfn_memory_kind rfn_cuda_memory_kind(void *impl, const void *address,
+                                          int32_t *ret_elsewhere);
 int rfn_cuda_copy_sync(void *impl, const struct rfn_copy *copy);
 int rfn_cuda_copy_async(void *impl, void *stream, const struct rfn_copy *copy);
 int rfn_cuda_set_sync(void *impl, const struct rfn_set *set);
@@ -117,6 +120,7 @@ int rfn_cuda_host_call(void *impl, void *stream, void (*fn)(void *), void *user)
 /* launch.c */
 /* Loads every kernel; finds out which code it is. */
 cudaError_t rfn_cuda_preload(struct rfn_cuda *d);
+int rfn_cuda_supports(void *impl, const struct rfn_op *op, const void *args);
 int rfn_cuda_launch(void *impl, void *stream, const struct rfn_op *op, const void *args,
                     void **ret_node);
 int rfn_cuda_exec_update(void *impl, void *exec, void *node, const struct rfn_op *op,
@@ -137,5 +141,14 @@ int rfn_cuda_exec_destroy(void *impl, void *exec);
 cudaError_t rfn_cuda_node_type(cudaGraphNode_t node, enum rfn_node_type *ret);
 int rfn_cuda_graph_nodes(void *impl, void *graph, struct rfn_native_node *ret,
                          int32_t *nodes);
+
+/* foreign.c */
+int rfn_cuda_stream_import(void *impl, void *native, enum rfn_stream_kind *ret_kind,
+                           void **ret);
+uint64_t rfn_cuda_memory_id(void *impl, const void *address);
+int rfn_cuda_capture_hold(void *impl, void *stream, void (*release)(void *user),
+                          void *user);
+void *rfn_cuda_graph_native(void *graph);
+void *rfn_cuda_exec_native(void *exec);
 
 #endif

@@ -177,6 +177,14 @@ static cudaError_t last_node(void *stream, cudaGraphNode_t *ret)
     return cudaSuccess;
 }
 
+int rfn_cuda_supports(void *impl, const struct rfn_op *op, const void *args)
+{
+    struct rfn_cuda *d = impl;
+    struct rfn_launch launch;
+    int before = rfn_cuda_enter(d);
+    return rfn_cuda_leave(d, before, plan(d, op, args, &launch));
+}
+
 int rfn_cuda_launch(void *impl, void *stream, const struct rfn_op *op, const void *args,
                     void **ret_node)
 {
@@ -188,11 +196,7 @@ int rfn_cuda_launch(void *impl, void *stream, const struct rfn_op *op, const voi
     cudaError_t code = plan(d, op, args, &launch);
     uint64_t id = code == cudaSuccess && launch.nodes ? capture_of(stream) : 0;
     if (id)
-    {
-        node = rfn_cuda_node_create(d, id);
-        if (!node)
-            code = cudaErrorMemoryAllocation;
-    }
+        code = rfn_cuda_node_create(d, id, &node);
     for (uint32_t i = 0; i < launch.nodes && code == cudaSuccess; i++)
     {
         code = launch_node(&launch.node[i], stream);

@@ -27,12 +27,14 @@ int rfn_cuda_memory_free(void *impl, enum rfn_memory_kind kind, void *address,
                                                                : cudaFree(address));
 }
 
-enum rfn_memory_kind rfn_cuda_memory_kind(void *impl, const void *address)
+enum rfn_memory_kind rfn_cuda_memory_kind(void *impl, const void *address,
+                                          int32_t *ret_elsewhere)
 {
     struct rfn_cuda *d = impl;
     struct cudaPointerAttributes attributes = { 0 };
     int before = rfn_cuda_enter(d);
     int rc = rfn_cuda_leave(d, before, cudaPointerGetAttributes(&attributes, address));
+    *ret_elsewhere = -1;
     if (rc != 0)
         return RFN_MEMORY_PAGEABLE;
     switch (attributes.type)
@@ -40,6 +42,9 @@ enum rfn_memory_kind rfn_cuda_memory_kind(void *impl, const void *address)
     case cudaMemoryTypeHost:
         return RFN_MEMORY_PINNED;
     case cudaMemoryTypeDevice:
+        if (attributes.device != d->ordinal)
+            *ret_elsewhere = attributes.device;
+        return RFN_MEMORY_DEVICE;
     case cudaMemoryTypeManaged:
         return RFN_MEMORY_DEVICE;
     default:

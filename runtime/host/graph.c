@@ -36,6 +36,7 @@ void rfn_host_graph_drop(struct rfn_host_graph *g)
         free(n);
     }
     free(g->nodes.node);
+    rfn_host_holds_release(g);
     free(g);
 }
 

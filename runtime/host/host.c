@@ -300,9 +300,11 @@ static int host_memory_free(void *impl, enum rfn_memory_kind kind, void *address
     return rfn_host_leave(d, code);
 }
 
-static enum rfn_memory_kind host_memory_kind(void *impl, const void *address)
+static enum rfn_memory_kind host_memory_kind(void *impl, const void *address,
+                                             int32_t *ret_elsewhere)
 {
     struct rfn_host_device *d = impl;
+    *ret_elsewhere = -1;
     enum rfn_memory_kind kind = rfn_host_memory_kind(d->memory, address);
     return kind == RFN_MEMORY_PAGEABLE && rfn_host_memory_reserved(address)
                ? RFN_MEMORY_DEVICE
@@ -330,6 +332,7 @@ const struct rfn_backend rfn_backend_host = {
     .memory_kind = host_memory_kind,
     .stream_create = rfn_host_stream_create,
     .stream_builtin = rfn_host_stream_builtin,
+    .stream_import = rfn_host_stream_import,
     .stream_destroy = rfn_host_stream_destroy,
     .stream_sync = rfn_host_stream_sync,
     .stream_query = rfn_host_stream_query,
@@ -345,11 +348,15 @@ const struct rfn_backend rfn_backend_host = {
     .set_sync = rfn_host_set_sync,
     .set_async = rfn_host_set_async,
     .host_call = rfn_host_host_call,
+    .supports = rfn_host_supports,
     .launch = rfn_host_launch,
     .capture_begin = rfn_host_capture_begin,
     .capture_end = rfn_host_capture_end,
     .capture_query = rfn_host_capture_query,
     .capture_add_child = rfn_host_capture_add_child,
+    .capture_hold = rfn_host_capture_hold,
+    .graph_native = rfn_host_native,
+    .exec_native = rfn_host_native,
     .graph_count = rfn_host_graph_count,
     .graph_nodes = rfn_host_graph_nodes,
     .graph_destroy = rfn_host_graph_destroy,

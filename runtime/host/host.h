@@ -10,7 +10,7 @@
  *   stream.c  streams                            graph.c    graphs and executables
  *   event.c   events                             launch.c   copies, sets, calls, ops
  *   rules.c   capture_rules.def, looked up       memory.c fault.c  memory
- *   unseen.c  copies that nobody waited for
+ *   unseen.c  copies that nobody waited for      foreign.c  streams and captures of others
  *
  * Not modelled: kernels that spin on memory, timing, occupancy. A host function that waits
  * for another thread's device call never returns, since it runs under the mutex.
@@ -110,9 +110,17 @@ struct rfn_host_graph
 {
     uint32_t refs;
     uint64_t capture_id;
-    struct rfn_host_set nodes; /* in order of capture */
-    uint64_t below;            /* nodes of all children, and of theirs */
-    uint32_t depth;            /* levels of children; 0: it has none */
+    struct rfn_host_set nodes;  /* in order of capture */
+    uint64_t below;             /* nodes of all children, and of theirs */
+    uint32_t depth;             /* levels of children; 0: it has none */
+    struct rfn_host_hold *hold; /* told when it goes */
+};
+
+struct rfn_host_hold
+{
+    struct rfn_host_hold *next;
+    void (*release)(void *user);
+    void *user;
 };
 
 struct rfn_host_stream
@@ -271,6 +279,16 @@ int rfn_host_stream_destroy(void *impl, void *stream);
 int rfn_host_stream_sync(void *impl, void *stream);
 int rfn_host_stream_query(void *impl, void *stream);
 int rfn_host_stream_wait(void *impl, void *stream, void *event, uint32_t flags);
+
+/* ---- foreign.c -------------------------------------------------------------------- */
+
+int rfn_host_stream_import(void *impl, void *native, enum rfn_stream_kind *ret_kind,
+                           void **ret);
+int rfn_host_capture_hold(void *impl, void *stream, void (*release)(void *user),
+                          void *user);
+void rfn_host_holds_release(struct rfn_host_graph *g);
+void *rfn_host_native(void *object);
+int rfn_host_supports(void *impl, const struct rfn_op *op, const void *args);
 
 /* ---- event.c ---------------------------------------------------------------------- */
 

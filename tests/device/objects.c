@@ -76,6 +76,8 @@ static int calls_of_host_function;
     Y(memory_query, D, rfn_memory_query(DEV(w), w->a, &w->out.memory))                   \
     Y(stream_create, D,                                                                  \
       rfn_stream_create(DEV(w), RFN_STREAM_BLOCKING, (void *)&w->out.pointer))           \
+    Y(stream_import, D, rfn_stream_import(DEV(w), NULL, (void *)&w->out.pointer))        \
+    Y(op_supported, D, rfn_op_supported(DEV(w), &rfn_op_index_topk, &w->topk))           \
     Y(event_create, D, rfn_event_create(DEV(w), (void *)&w->out.pointer))                \
     Y(copy_sync, D, rfn_copy_sync(DEV(w), w->b, w->a, BYTES))                            \
     Y(set_sync, D, rfn_set_sync(DEV(w), w->b, 9, BYTES))                                 \
