@@ -1,430 +1,394 @@
 /*
  * index_topk: exactly the K largest scores of each row.
  *
- * One block a row. A radix select over keys that order as the contract asks: a histogram of
- * the top 12 bits finds the bin of the K-th key; what lies in or above it is gathered, in
- * order, into shared memory, where the other 20 bits are settled. Two passes over the row.
- * Where the bin is too full for that (ties, values of one narrow range) the other bits are
- * settled by passes over the row: up to four in all.
+ * A row belongs to one block or, on sm_90, to a cluster of blocks, whose registers hold its
+ * keys; a radix select with histograms in shared memory finds the K-th. A row with more
+ * columns than that is first cut down to the K groups of 16 neighbours with the largest
+ * maxima, which hold all K. Work is bounded for any content of a row. Rows that are too long
+ * even for that are passed over two to four times.
  *
  * Nothing depends on which thread comes first: histograms are sums, and every list is
  * written at places that prefix sums give.
  */
+#include "kernels/cuda/edge.cuh"
 #include "kernels/cuda/fault.cuh"
 #include "kernels/cuda/plan.cuh"
-#include "kernels/cuda/scan.cuh"
+#include "kernels/cuda/topk_passes.cuh"
+#include "kernels/cuda/topk_row.cuh"
 
 #include <refrain/ops.h>
 
 namespace
 {
 
-constexpr uint32_t K_MAX = 2048;
-constexpr uint32_t THREADS = 1024;
-constexpr uint32_t QUADS = 4;              /* loads of 16 bytes in flight a thread */
-constexpr uint32_t TILE = THREADS * QUADS; /* quads of one step of the block */
-constexpr uint32_t BINS = 4096;            /* 12 + 12 + 8 bits of a key */
-constexpr uint32_t COPIES = 4;             /* of each bin, by lane: fewer collisions */
-constexpr uint32_t LIST = 8192;            /* gathered keys, at least K_MAX */
-constexpr uint32_t NEED_ALL = 0x7fffffff;
+using namespace topk;
 
-struct shared_memory
+/* The kernels' parameters behind `logits`; the same for all, so that an executable graph
+ * can be updated from one to another. */
+#define PARAMETERS(X)                                                                    \
+    X(const int32_t *, lens)                                                             \
+    X(const int32_t *, live)                                                             \
+    X(const int32_t *, table)                                                            \
+    X(const int32_t *, request)                                                          \
+    X(int32_t *, slots)                                                                  \
+    X(int32_t *, positions)                                                              \
+    X(int64_t, logits_stride)                                                            \
+    X(int64_t, table_stride)                                                             \
+    X(int64_t, slots_stride)                                                             \
+    X(int64_t, positions_stride)                                                         \
+    X(int64_t, S)                                                                        \
+    X(int32_t, K)                                                                        \
+    X(int64_t, R)                                                                        \
+    X(int64_t, W)                                                                        \
+    X(int32_t, P)                                                                        \
+    X(int32_t, P_bits) /* log2 of P, -1 where it is no power of two */                   \
+    X(int64_t, pages)                                                                    \
+    X(struct rfn_fault *, fault)                                                         \
+    X(const char *, name)                                                                \
+    X(const char *, table_name)                                                          \
+    X(const char *, request_name)
+
+struct arguments
 {
-    uint32_t bin[BINS * COPIES];
-    uint32_t key[LIST];
-    int32_t position[LIST];
-    int32_t chosen[K_MAX];
-    uint32_t total[2][32]; /* of the warps, for prefix sums */
-    uint32_t found_bin;
-    uint32_t found_need;
-    uint32_t found_keys;
+    const float *logits;
+#define FIELD(type, field) type field;
+    PARAMETERS(FIELD)
+#undef FIELD
 };
 
-/* Keys whose top bits are above `prefix` are chosen, and the first `need` of those that
- * share them. */
-struct threshold
+/* How one row's positions become its output. */
+struct output
 {
-    uint32_t prefix; /* key >> low_bits */
-    uint32_t low_bits;
-    uint32_t need;
-};
+    const arguments &a;
+    int64_t t;
+    int64_t r;               /* request[t] */
+    const int32_t *pages_of; /* r's row of the table; NULL: no slots, or r is none */
 
-/* NaN < -inf < ... < -0 == +0 < ... < +inf, as unsigned integers. */
-__device__ __forceinline__ uint32_t key_of(float x)
-{
-    uint32_t b = __float_as_uint(x);
-    uint32_t magnitude = b << 1;
-    uint32_t key = b & 0x80000000u ? ~b : b | 0x80000000u;
-    key = magnitude == 0 ? 0x80000000u : key;
-    return magnitude > 0xff000000u ? 0u : key;
-}
-
-/* Four neighbours, of which those in `valid` exist. */
-struct quad
-{
-    uint32_t key[4];
-    uint32_t valid;
-};
-
-/* A row in global memory. Its quads lie on 16-byte boundaries; the first and the last may
- * hang over the row's ends, and what hangs over is not read. */
-struct row_source
-{
-    const float *x;
-    uint32_t length;
-    uint32_t shift; /* columns by which quad 0 begins before the row */
-
-    __device__ row_source(const float *row, uint32_t columns)
-        : x(row), length(columns), shift((uint32_t)((uintptr_t)row / 4 % 4))
+    __device__ __forceinline__ output(const arguments &a, int64_t t, int32_t request)
+        : a(a), t(t), r(request), pages_of(NULL)
     {
+        if (a.slots && r >= 0 && r < a.R)
+            pages_of = a.table + r * a.table_stride;
     }
-    __device__ __forceinline__ uint32_t quads() const
+    /* By one thread of the row. */
+    __device__ __forceinline__ void note_request() const
     {
-        return (length + shift + 3) / 4;
+        if (a.slots && !pages_of)
+            rfn_fault_note_cuda(a.fault, a.name, a.request_name, t, 0, r);
     }
-    /* Columns before the row wrap around to numbers past its end. */
-    __device__ __forceinline__ uint32_t first(uint32_t q) const
+    __device__ __forceinline__ int32_t page_of(int32_t position) const
     {
-        return 4 * q - shift;
+        return a.P_bits >= 0 ? position >> a.P_bits : position / a.P;
     }
-    __device__ __forceinline__ int32_t position(uint32_t q, uint32_t i) const
+    /* `cached`: the first PAGES entries of the table, NULL: not at hand. */
+    __device__ __forceinline__ void write(int32_t k, int32_t position,
+                                          const int32_t *cached) const
     {
-        return (int32_t)(first(q) + i);
-    }
-    __device__ __forceinline__ quad load(uint32_t q) const
-    {
-        uint32_t s = first(q);
-        float v[4] = { 0, 0, 0, 0 };
-        quad ret;
-        ret.valid = 0;
-        if (s < length && length - s >= 4)
-        {
-            float4 f = __ldg((const float4 *)(x + s));
-            v[0] = f.x, v[1] = f.y, v[2] = f.z, v[3] = f.w;
-            ret.valid = 15;
-        }
-        else if (q < quads())
-        {
-#pragma unroll
-            for (uint32_t i = 0; i < 4; i++)
-            {
-                if (s + i < length)
-                {
-                    v[i] = __ldg(x + (s + i));
-                    ret.valid |= 1u << i;
-                }
-            }
-        }
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++)
-            ret.key[i] = key_of(v[i]);
-        return ret;
-    }
-};
-
-/* The gathered keys. */
-struct list_source
-{
-    const uint32_t *key;
-    const int32_t *at;
-    uint32_t length;
-
-    __device__ __forceinline__ uint32_t quads() const
-    {
-        return (length + 3) / 4;
-    }
-    __device__ __forceinline__ int32_t position(uint32_t q, uint32_t i) const
-    {
-        return at[4 * q + i];
-    }
-    __device__ __forceinline__ quad load(uint32_t q) const
-    {
-        quad ret = {};
-        if (q < quads())
-        {
-            uint4 k = *(const uint4 *)(key + 4 * q);
-            ret.key[0] = k.x, ret.key[1] = k.y, ret.key[2] = k.z, ret.key[3] = k.w;
-            uint32_t left = length - 4 * q;
-            ret.valid = left >= 4 ? 15u : (1u << left) - 1;
-        }
-        return ret;
-    }
-};
-
-/* Counts `bits` bits below the prefix, of the keys that share it. */
-template <class Source>
-__device__ __forceinline__ void count(const Source &source, threshold at, uint32_t bits,
-                                      shared_memory *m)
-{
-    for (uint32_t i = threadIdx.x; i < BINS * COPIES / 4; i += THREADS)
-        ((uint4 *)m->bin)[i] = make_uint4(0, 0, 0, 0);
-    __syncthreads();
-
-    uint32_t shift = at.low_bits - bits;
-    uint32_t mask = (1u << bits) - 1;
-    uint32_t copy = threadIdx.x % COPIES;
-    uint32_t quads = source.quads();
-    for (uint32_t q = threadIdx.x; q - threadIdx.x < quads; q += TILE)
-    {
-        quad x[QUADS];
-#pragma unroll
-        for (uint32_t j = 0; j < QUADS; j++)
-            x[j] = source.load(q + j * THREADS);
-#pragma unroll
-        for (uint32_t j = 0; j < QUADS; j++)
-        {
-#pragma unroll
-            for (uint32_t i = 0; i < 4; i++)
-            {
-                uint32_t key = x[j].key[i];
-                /* A shift by 32 is none: with no bit known yet all keys share them. */
-                uint32_t known = at.low_bits < 32 ? key >> at.low_bits : 0;
-                if (known == at.prefix && (x[j].valid >> i & 1))
-                    atomicAdd(&m->bin[(key >> shift & mask) * COPIES + copy], 1u);
-            }
-        }
-    }
-    __syncthreads();
-}
-
-/* Walks the bins from the top to the one that holds the need-th key. Returns how many keys
- * that bin has. A thread looks at four bins. */
-__device__ __forceinline__ uint32_t descend(threshold *at, uint32_t bits,
-                                            shared_memory *m)
-{
-    uint32_t bins = 1u << bits;
-    uint32_t top = bins - 1 - 4 * threadIdx.x; /* wraps where the thread has no bins */
-    uint32_t keys[4] = { 0, 0, 0, 0 };
-    if (4 * threadIdx.x < bins)
-    {
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++)
-        {
-            uint4 c = ((const uint4 *)m->bin)[top - i];
-            keys[i] = c.x + c.y + c.z + c.w;
-        }
-    }
-    uint32_t own = keys[0] + keys[1] + keys[2] + keys[3];
-    uint32_t to = rfn_warp_sum_to(own, threadIdx.x % 32);
-    uint32_t all;
-    uint32_t before = rfn_block_sum_before(to, m->total[0], &all) + to - own;
-    if (before < at->need && at->need <= before + own)
-    {
-        uint32_t need = at->need - before;
-        bool found = false;
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++)
-        {
-            if (!found && need <= keys[i])
-            {
-                m->found_bin = top - i;
-                m->found_need = need;
-                m->found_keys = keys[i];
-                found = true;
-            }
-            need -= keys[i];
-        }
-    }
-    __syncthreads();
-    at->low_bits -= bits;
-    at->prefix = at->prefix << bits | m->found_bin;
-    at->need = m->found_need;
-    return m->found_keys;
-}
-
-/* Settles what bits are still open, 12 and then 8. */
-template <class Source>
-__device__ __forceinline__ void refine(const Source &source, threshold *at,
-                                       shared_memory *m)
-{
-    while (at->low_bits)
-    {
-        uint32_t bits = at->low_bits > 8 ? 12 : 8;
-        count(source, *at, bits, m);
-        if (descend(at, bits, m) == at->need)
-            break; /* the whole bin is chosen */
-    }
-}
-
-/* Hands what the threshold chooses to emit(place, key, position), places ascending with
- * positions. Returns how many there are. A warp takes 32 * QUADS quads in a row, so that
- * one block-wide sum serves a tile. Sums carry two counts of at most 16384: the keys above
- * in the low half, those that share the prefix in the high one. */
-template <class Source, class Emit>
-__device__ __forceinline__ uint32_t ordered(const Source &source, threshold at,
-                                            uint32_t most, shared_memory *m,
-                                            const Emit &emit)
-{
-    uint32_t lane = threadIdx.x % 32;
-    uint32_t warp = threadIdx.x / 32;
-    uint32_t quads = source.quads();
-    uint32_t above = 0; /* of all tiles before */
-    uint32_t equal = 0;
-    uint32_t turn = 0;
-    uint32_t done = 0;
-    for (uint32_t tile = 0; tile < quads && done < most; tile += TILE)
-    {
-        uint32_t q = tile + warp * (32 * QUADS) + lane;
-        quad x[QUADS];
-#pragma unroll
-        for (uint32_t j = 0; j < QUADS; j++)
-            x[j] = source.load(q + j * 32);
-
-        uint32_t flags[QUADS]; /* bit i: above, bit i + 4: shares the prefix */
-        uint32_t before[QUADS];
-        uint32_t total = 0;
-#pragma unroll
-        for (uint32_t j = 0; j < QUADS; j++)
-        {
-            uint32_t f = 0;
-#pragma unroll
-            for (uint32_t i = 0; i < 4; i++)
-            {
-                uint32_t top = x[j].key[i] >> at.low_bits;
-                f |= (top > at.prefix ? 1u : 0u) << i;
-                f |= (top == at.prefix ? 16u : 0u) << i;
-            }
-            f &= x[j].valid * 17u;
-            flags[j] = f;
-            before[j] = total;
-            if (__any_sync(RFN_ALL_LANES, f != 0))
-            {
-                uint32_t own = __popc(f & 15u) | (uint32_t)__popc(f >> 4) << 16;
-                uint32_t to = rfn_warp_sum_to(own, lane);
-                before[j] += to - own;
-                total += __shfl_sync(RFN_ALL_LANES, to, 31);
-            }
-        }
-
-        uint32_t all;
-        uint32_t base = rfn_block_sum_before(total, m->total[turn], &all);
-        turn ^= 1;
-#pragma unroll
-        for (uint32_t j = 0; j < QUADS; j++)
-        {
-            uint32_t a = above + ((base + before[j]) & 0xffffu);
-            uint32_t e = equal + ((base + before[j]) >> 16);
-#pragma unroll
-            for (uint32_t i = 0; i < 4; i++)
-            {
-                bool is_above = flags[j] >> i & 1;
-                bool is_equal = flags[j] >> i & 16;
-                if (is_above || (is_equal && e < at.need))
-                    emit(a + min(e, at.need), x[j].key[i], source, q + j * 32, i);
-                a += is_above;
-                e += is_equal;
-            }
-        }
-        above += all & 0xffffu;
-        equal += all >> 16;
-        done = above + min(equal, at.need);
-    }
-    __syncthreads();
-    return done;
-}
-
-struct emit_chosen
-{
-    int32_t *chosen;
-
-    template <class Source>
-    __device__ __forceinline__ void operator()(uint32_t place, uint32_t,
-                                               const Source &source, uint32_t q,
-                                               uint32_t i) const
-    {
-        chosen[place] = source.position(q, i);
-    }
-};
-
-struct emit_listed
-{
-    uint32_t *key;
-    int32_t *at;
-
-    template <class Source>
-    __device__ __forceinline__ void operator()(uint32_t place, uint32_t k,
-                                               const Source &source, uint32_t q,
-                                               uint32_t i) const
-    {
-        key[place] = k;
-        at[place] = source.position(q, i);
-    }
-};
-
-/* Fills m->chosen with the K chosen positions, ascending. L > K >= 1. */
-__device__ __forceinline__ void select(const row_source &row, uint32_t K,
-                                       shared_memory *m)
-{
-    threshold at = { 0, 32, K };
-    emit_chosen to_chosen = { m->chosen };
-    count(row, at, 12, m);
-    uint32_t keys = descend(&at, 12, m);
-    uint32_t listed = K - at.need + keys;
-    if (keys == at.need || listed > LIST)
-    {
-        if (keys != at.need)
-            refine(row, &at, m);
-        ordered(row, at, K, m, to_chosen);
-        return;
-    }
-    threshold whole = { at.prefix, at.low_bits, NEED_ALL };
-    emit_listed to_list = { m->key, m->position };
-    ordered(row, whole, listed, m, to_list);
-    list_source list = { m->key, m->position, listed };
-    refine(list, &at, m);
-    ordered(list, at, K, m, to_chosen);
-}
-
-__global__ void __launch_bounds__(THREADS, 1)
-    index_topk_kernel(const float *logits, const int32_t *lens, const int32_t *live,
-                      const int32_t *table, const int32_t *request, int32_t *slots,
-                      int32_t *positions, int64_t logits_stride, int64_t table_stride,
-                      int64_t slots_stride, int64_t positions_stride, int64_t S,
-                      int32_t K, int64_t R, int64_t W, int32_t P, int64_t pages,
-                      struct rfn_fault *fault, const char *name, const char *table_name,
-                      const char *request_name)
-{
-    extern __shared__ __align__(16) unsigned char bytes[];
-    shared_memory *m = (shared_memory *)bytes;
-    int64_t t = blockIdx.x;
-    if (live && t >= *live)
-        return;
-    int64_t L = lens[t];
-    L = L < 0 ? 0 : L > S ? S : L;
-    int32_t count_chosen = L < K ? (int32_t)L : K;
-    bool all = L <= K;
-
-    if (!all)
-        select(row_source(logits + t * logits_stride, (uint32_t)L), (uint32_t)K, m);
-
-    const int32_t *pages_of = NULL;
-    if (slots)
-    {
-        int64_t r = request[t];
-        if (r >= 0 && r < R)
-            pages_of = table + r * table_stride;
-        else if (threadIdx.x == 0 && count_chosen)
-            rfn_fault_note_cuda(fault, name, request_name, t, 0, r);
-    }
-    for (int32_t k = (int32_t)threadIdx.x; k < K; k += THREADS)
-    {
-        int32_t position = k >= count_chosen ? -1 : all ? k : m->chosen[k];
-        if (positions)
-            positions[t * positions_stride + k] = position;
-        if (!slots)
-            continue;
+        if (a.positions)
+            a.positions[t * a.positions_stride + k] = position;
+        if (!a.slots)
+            return;
         int32_t slot = -1;
         if (position >= 0 && pages_of)
         {
-            int32_t w = position / P;
-            int64_t page = w < W ? pages_of[w] : w;
-            if (w < W && page >= 0 && page < pages)
-                slot = (int32_t)(page * P + position % P);
+            int32_t w = page_of(position);
+            int64_t page = w >= a.W                       ? w
+                           : cached && w < (int32_t)PAGES ? cached[w]
+                                                          : pages_of[w];
+            if (w < a.W && page >= 0 && page < a.pages)
+                slot = (int32_t)(page * a.P + (position - w * a.P));
             else
-                rfn_fault_note_cuda(fault, name, table_name, t, w, page);
+                rfn_fault_note_cuda(a.fault, a.name, a.table_name, t, w, page);
         }
-        slots[t * slots_stride + k] = slot;
+        a.slots[t * a.slots_stride + k] = slot;
     }
+    /* A row of at most K columns. */
+    __device__ __forceinline__ void write_all(int32_t length, uint32_t first,
+                                              uint32_t step) const
+    {
+        if (first == 0 && length)
+            note_request();
+        for (int32_t k = (int32_t)first; k < a.K; k += (int32_t)step)
+            write(k, k < length ? k : -1, NULL);
+    }
+};
+
+__device__ __forceinline__ int32_t request_of(const arguments &a, int64_t t)
+{
+    return a.slots ? a.request[t] : 0;
+}
+
+__device__ __forceinline__ int32_t length_of(const arguments &a, int64_t t)
+{
+    int32_t L = a.lens[t];
+    return L < 0 ? 0 : L > a.S ? (int32_t)a.S : L;
+}
+
+/* Begins to copy the entries of the block table that a row of L columns can need. */
+__device__ __forceinline__ void fetch_pages(const output &out, int32_t L,
+                                            shared_memory *m)
+{
+    if (threadIdx.x == 0)
+        m->request = (int32_t)out.r;
+#pragma unroll
+    for (uint32_t i = 0; i < PAGES / THREADS; i++)
+    {
+        int64_t w = i * THREADS + threadIdx.x;
+        if (out.pages_of && w < out.a.W && w * out.a.P < L)
+            copy_word(&m->page[w], &out.pages_of[w]);
+    }
+}
+
+/* Where a thread's quads lie: in chunk j of its warp lane l has quad 32 * j + l of the row
+ * or, of a row in groups, of this block's groups. */
+template <uint32_t C, uint32_t E> struct places
+{
+    uint32_t quads;
+    uint32_t shift;
+    uint32_t chunks;
+    uint32_t first;
+    bool grouped;
+
+    __device__ __forceinline__ places(uint32_t quads, bool grouped, uint32_t shift)
+        : quads(quads), shift(shift), grouped(grouped)
+    {
+        uint32_t thread = threadIdx.x + (grouped ? 0 : rank_of_block<C>() * THREADS);
+        uint32_t lane = threadIdx.x % 32, threads = grouped ? THREADS : C * THREADS;
+        chunks = E == 4 ? 1 : (quads + threads - 1) / threads;
+        first = (thread - lane) * chunks + lane;
+    }
+    __device__ __forceinline__ uint32_t column_in_row(uint32_t j) const
+    {
+        return 4 * (first + 32 * j) - shift;
+    }
+    __device__ __forceinline__ uint32_t column_in_group(uint32_t j,
+                                                        const shared_memory *m) const
+    {
+        uint32_t q = first + 32 * j;
+        return q < quads ? 16 * (uint32_t)m->group[q / 4] + 4 * (q % 4) - shift
+                         : NO_COLUMN;
+    }
+    __device__ __forceinline__ uint32_t column(uint32_t j, const shared_memory *m) const
+    {
+        return grouped ? column_in_group(j, m) : column_in_row(j);
+    }
+};
+
+/* One row by C blocks with E keys a thread. With E = 32 rows may be longer than that. */
+template <uint32_t C, uint32_t E>
+__device__ __forceinline__ void row_in_registers(const arguments &a)
+{
+    constexpr bool GROUPS = E * THREADS >= K_MAX * GROUP;
+    extern __shared__ __align__(16) unsigned char bytes[];
+    shared_memory *m = (shared_memory *)bytes;
+    int64_t t = blockIdx.x / C;
+    const uint32_t rank = rank_of_block<C>();
+    part row(a.logits + t * a.logits_stride, rank);
+
+    clear_bins(m); /* needs nothing from the kernels before */
+    rfn_edge_wait();
+    /* Where every thread has one quad, which one does not depend on the length: its load
+     * does not wait for that of the length. */
+    float4 early = make_float4(0, 0, 0, 0);
+    if (E == 4)
+        early = load_quad(row.x, places<C, E>(0, false, row.shift).column_in_row(0),
+                          (uint32_t)a.S, 0);
+    int32_t L = length_of(a, t);
+    int32_t r = request_of(a, t);
+    if (a.live && t >= *a.live)
+        return;
+    if (L <= a.K)
+    {
+        output(a, t, r).write_all(L, rank * THREADS + threadIdx.x, C * THREADS);
+        return;
+    }
+    row.length = (uint32_t)L;
+    fetch_pages(output(a, t, r), L, m);
+    if (!GROUPS)
+        __syncthreads(); /* m->bin is clear */
+
+    uint32_t key[E];
+    uint32_t quads = row.quads();
+    bool grouped = GROUPS && quads > C * THREADS * (E / 4);
+    if (grouped)
+        quads = 4 * choose_groups<C, E>(row, (uint32_t)a.K, key, (float *)(m + 1), m);
+    else if (GROUPS)
+        __syncthreads();
+    if (GROUPS && threadIdx.x == 0)
+        m->quads = quads | (grouped ? IN_GROUPS : 0);
+    {
+        places<C, E> at(quads, grouped, row.shift);
+        if (E == 4)
+            load_chunks<E>(key, 1, [&](uint32_t) { return early; });
+        else if (grouped)
+            load_chunks<E>(key, at.chunks, [&](uint32_t j) {
+                return load_quad(row.x, at.column_in_group(j, m), row.length, 0);
+            });
+        else
+            load_chunks<E>(key, at.chunks, [&](uint32_t j) {
+                return load_quad(row.x, at.column_in_row(j), row.length, 0);
+            });
+        make_keys<E>(
+            key, at.chunks, row.length, [&](uint32_t j) { return at.column(j, m); }, m);
+    }
+    /* Where registers are short, what can be made again is not kept. */
+    if (GROUPS)
+        __syncthreads();
+    auto again = [&](uint32_t shift) {
+        uint32_t q = GROUPS ? m->quads : quads;
+        return places<C, E>(q & ~IN_GROUPS, q & IN_GROUPS, shift);
+    };
+    cut least = cut_of<C, E>(key, again(0).chunks, (uint32_t)a.K, m);
+    part same(a.logits + (int64_t)(blockIdx.x / C) * a.logits_stride, 0);
+    places<C, E> at = again(same.shift);
+    uint32_t n = list_chosen<C, E>(
+        key, at.chunks, least, 1, m->chosen,
+        [&](uint32_t j) { return (int32_t)at.column(j, m); }, m);
+    copies_wait();
+    wait<C>();
+    uint32_t before = sum_of_lower<C>(&m->above[1], rank);
+    if (C > 1)
+    {
+        arrive<C>(); /* this block has looked at the others for the last time */
+        __syncthreads();
+    }
+    output out(a, blockIdx.x / C, m->request);
+    if (threadIdx.x == 0 && rank == 0)
+        out.note_request();
+    for (uint32_t k = threadIdx.x; k < n; k += THREADS)
+        out.write((int32_t)(before + k), m->chosen[k], m->page);
+    if (C > 1)
+        wait<C>();
+}
+
+#define FORMAL(type, field) , type field
+#define ACTUAL(type, field) , field
+
+template <uint32_t E>
+__global__ void __launch_bounds__(THREADS, 1)
+    row_kernel(const float *logits PARAMETERS(FORMAL))
+{
+    row_in_registers<1, E>(arguments { logits PARAMETERS(ACTUAL) });
+}
+
+/* Code without clusters has the kernels' names, so that one library serves both; planners
+ * do not choose them there. */
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define CLUSTER(C) __cluster_dims__(C, 1, 1)
+#else
+#define CLUSTER(C)
+#endif
+
+template <uint32_t C, uint32_t E>
+__global__ void CLUSTER(C) __launch_bounds__(THREADS, 1)
+    cluster_kernel(const float *logits PARAMETERS(FORMAL))
+{
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+    row_in_registers<C, E>(arguments { logits PARAMETERS(ACTUAL) });
+#endif
+}
+
+__global__ void __launch_bounds__(THREADS, 1)
+    passes_kernel(const float *logits PARAMETERS(FORMAL))
+{
+    rfn_edge_wait();
+    arguments a = { logits PARAMETERS(ACTUAL) };
+    extern __shared__ __align__(16) unsigned char bytes[];
+    passes_memory *m = (passes_memory *)bytes;
+    int64_t t = blockIdx.x;
+    if (a.live && t >= *a.live)
+        return;
+    int32_t L = length_of(a, t);
+    output out(a, t, request_of(a, t));
+    if (L <= a.K)
+    {
+        out.write_all(L, threadIdx.x, THREADS);
+        return;
+    }
+    row_source source(a.logits + t * a.logits_stride, (uint32_t)L);
+    select_by_passes(source, (uint32_t)a.K, m);
+    if (threadIdx.x == 0)
+        out.note_request();
+    for (int32_t k = (int32_t)threadIdx.x; k < a.K; k += THREADS)
+        out.write(k, m->chosen[k], NULL);
+}
+
+/* ---- planning -------------------------------------------------------------------- */
+
+struct choice
+{
+    const void *kernel;
+    uint32_t blocks; /* of a row */
+    uint32_t keys;   /* a thread; 0: passes */
+};
+
+/* A row's blocks, few keys first. */
+const choice choices[] = {
+    { (const void *)row_kernel<4>, 1, 4 },
+    { (const void *)row_kernel<8>, 1, 8 },
+    { (const void *)row_kernel<16>, 1, 16 },
+    { (const void *)row_kernel<32>, 1, 32 },
+    { (const void *)cluster_kernel<2, 16>, 2, 16 },
+    { (const void *)cluster_kernel<2, 32>, 2, 32 },
+    { (const void *)cluster_kernel<4, 8>, 4, 8 },
+    { (const void *)cluster_kernel<4, 32>, 4, 32 },
+    { (const void *)cluster_kernel<8, 4>, 8, 4 },
+    { (const void *)cluster_kernel<8, 16>, 8, 16 },
+    { (const void *)cluster_kernel<8, 32>, 8, 32 },
+};
+const choice passes = { (const void *)passes_kernel, 1, 0 };
+
+constexpr int64_t ONE_BLOCK = 16384; /* columns; more are worth a cluster's barriers */
+constexpr int64_t MOST_KEYS = 32;
+
+/* Columns of a row that may begin anywhere in a quad. */
+int64_t columns_of(const struct rfn_index_topk_args *a)
+{
+    bool aligned = (uintptr_t)a->logits.data % 16 == 0 &&
+                   (a->logits.stride[0] % 4 == 0 || a->logits.shape[0] == 1);
+    return a->logits.shape[1] + (aligned ? 0 : 3);
+}
+
+/* Blocks a row, so that all rows run at once; the fewer rows the more. Clusters of 4 and 8
+ * leave some SMs of a GPC over: an H200 of 132 runs 66 clusters of 2, 30 of 4 and 15 of 8. */
+uint32_t blocks_of(int64_t rows, int64_t columns, const struct rfn_plan_env *env)
+{
+    if (env->sm_arch < 90 || columns <= ONE_BLOCK)
+        return 1;
+    int64_t filled = env->sm_count - env->sm_count / 11;
+    uint32_t blocks = rows * 8 <= filled          ? 8
+                      : rows * 4 <= filled        ? 4
+                      : rows * 2 <= env->sm_count ? 2
+                                                  : 1;
+    /* Maxima of a longer row's groups need keys of more than one block. */
+    while (blocks < 8 && columns > MOST_KEYS * THREADS * GROUP * blocks)
+        blocks *= 2;
+    return blocks;
+}
+
+choice choose(const struct rfn_index_topk_args *a, const struct rfn_plan_env *env,
+              uint32_t *ret_shared)
+{
+    int64_t columns = columns_of(a);
+    uint32_t blocks = blocks_of(a->logits.shape[0], columns, env);
+    choice ret = passes;
+    for (const choice &c : choices)
+    {
+        int64_t held = (int64_t)c.blocks * THREADS * c.keys;
+        bool fits = columns <= held || c.keys == MOST_KEYS;
+        if (c.blocks != blocks || !fits || columns > GROUP * MOST_KEYS * THREADS * blocks)
+            continue;
+        *ret_shared = sizeof(shared_memory);
+        if (columns > held)
+        {
+            uint32_t groups = (uint32_t)((columns + GROUP - 1) / GROUP);
+            *ret_shared += groups_of_block(groups, blocks) * (uint32_t)sizeof(float);
+        }
+        if (*ret_shared <= (uint32_t)env->shared_bytes_max)
+            return c;
+    }
+    *ret_shared = sizeof(passes_memory);
+    return ret;
 }
 
 } // namespace
@@ -432,8 +396,21 @@ __global__ void __launch_bounds__(THREADS, 1)
 extern "C" {
 
 extern const void *const rfn_index_topk_cuda_kernels[];
-const void *const rfn_index_topk_cuda_kernels[] = { (const void *)index_topk_kernel,
-                                                    NULL };
+const void *const rfn_index_topk_cuda_kernels[] = {
+    (const void *)row_kernel<4>,
+    (const void *)row_kernel<8>,
+    (const void *)row_kernel<16>,
+    (const void *)row_kernel<32>,
+    (const void *)cluster_kernel<2, 16>,
+    (const void *)cluster_kernel<2, 32>,
+    (const void *)cluster_kernel<4, 8>,
+    (const void *)cluster_kernel<4, 32>,
+    (const void *)cluster_kernel<8, 4>,
+    (const void *)cluster_kernel<8, 16>,
+    (const void *)cluster_kernel<8, 32>,
+    (const void *)passes_kernel,
+    NULL,
+};
 
 enum rfn_status rfn_index_topk_cuda(const void *args, const struct rfn_plan_env *env,
                                     struct rfn_launch *ret)
@@ -442,16 +419,19 @@ enum rfn_status rfn_index_topk_cuda(const void *args, const struct rfn_plan_env 
     ret->nodes = 0;
     if (a->logits.shape[0] == 0)
         return RFN_OK;
-    if (env->shared_bytes_max < (int32_t)sizeof(shared_memory))
+    uint32_t shared = 0;
+    choice c = choose(a, env, &shared);
+    if (env->shared_bytes_max < (int32_t)shared)
         return rfn_error(
             RFN_UNSUPPORTED,
             "index_topk: needs %d bytes of shared memory a block, the GPU has %d",
-            (int)sizeof(shared_memory), env->shared_bytes_max);
-    struct rfn_launch_node *n =
-        rfn_plan_node(ret, "index_topk", (const void *)index_topk_kernel,
-                      (uint32_t)a->logits.shape[0], THREADS);
-    n->shared_bytes = sizeof(shared_memory);
+            (int)shared, env->shared_bytes_max);
+    struct rfn_launch_node *n = rfn_plan_node(
+        ret, "index_topk", c.kernel, (uint32_t)a->logits.shape[0] * c.blocks, THREADS);
+    n->shared_bytes = shared;
+    n->programmatic = rfn_plan_programmatic(env);
     int64_t K = a->slots.data ? a->slots.shape[1] : a->positions.shape[1];
+    int32_t P = a->page_tokens;
     bool check = env->fault && a->slots.data;
     rfn_plan_param(n, "logits", RFN_PARAM_READ, a->logits.data);
     rfn_plan_param(n, "lens", RFN_PARAM_READ, a->lens.data);
@@ -468,7 +448,9 @@ enum rfn_status rfn_index_topk_cuda(const void *args, const struct rfn_plan_env 
     rfn_plan_param(n, "K", RFN_PARAM_CONST, (int32_t)K);
     rfn_plan_param(n, "R", RFN_PARAM_CONST, a->table.shape[0]);
     rfn_plan_param(n, "W", RFN_PARAM_CONST, a->table.shape[1]);
-    rfn_plan_param(n, "page_tokens", RFN_PARAM_CONST, a->page_tokens);
+    rfn_plan_param(n, "page_tokens", RFN_PARAM_CONST, P);
+    rfn_plan_param(n, "page_tokens.bits", RFN_PARAM_CONST,
+                   P > 0 && (P & (P - 1)) == 0 ? __builtin_ctz((uint32_t)P) : -1);
     rfn_plan_param(n, "pages", RFN_PARAM_CONST, a->pages);
     rfn_plan_param(n, "fault", RFN_PARAM_CONST, check ? env->fault : NULL);
     rfn_plan_param(n, "fault.op", RFN_PARAM_CONST, check ? "index_topk" : NULL);

@@ -44,7 +44,7 @@ struct rfn_kv_pack_args
 struct rfn_index_topk_args
 {
     struct rfn_tensor logits;    /* [T, S] f32 */
-    struct rfn_tensor lens;      /* [T] i32; columns >= lens[t] are not read */
+    struct rfn_tensor lens;      /* [T] i32; columns >= lens[t] have no effect */
     struct rfn_tensor live;      /* [1] i32, optional */
     struct rfn_tensor table;     /* [R, W] i32 pages; needed for slots */
     struct rfn_tensor request;   /* [T] i32 row of the table; needed for slots */
@@ -200,7 +200,7 @@ RFN_API enum rfn_status rfn_kv_pack(struct rfn_stream *stream,
  *   out     slots      [T, K]   i32   table[request[t]][pos / P] * P + pos % P; -1 where
  *                                     request, pos / P or the page is out of bounds
  *   out     positions  [T, K]   i32
- * Capture   Safe. The grid depends on T only.
+ * Capture   Safe. The grid depends on T, S and the rows' alignment.
  * Stream    Asynchronous. No allocation, no host synchronisation.
  * Threads   Any thread, one at a time per stream.
  * Accuracy  Exact: the same bits on every run, batch, bucket and device.
