@@ -1,6 +1,7 @@
 #define RFN_NO_SITES
 #include "graph/ledger.h"
 #include "graph/rules.h"
+#include "runtime/object.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -116,7 +117,7 @@ enum rfn_status rfn_check_destroy(struct rfn_check **check)
     const struct rfn_rules_capture *open =
         rfn_rules_leave(&(*check)->rules, rfn_site_here());
     enum rfn_status status = RFN_OK;
-    if (open)
+    if (open && !atomic_load(&(*check)->device->lost)) /* else nobody could end it */
         status = RFN_FAIL(
             RFN_BUSY, "check_destroy: capture %llu, begun at %s:%d, is still open",
             (unsigned long long)open->id, open->begun.site.file, open->begun.site.line);

@@ -11,8 +11,7 @@
 
 /* ---- the buckets ------------------------------------------------------------------ */
 
-#define LINE_BYTES 768 /* of the thread's error line */
-#define DEFAULTS 32    /* the list below has 28 at most */
+#define DEFAULTS 32 /* the list below has 28 at most */
 
 /* 1, 2, 4, 8, by 8 to 128, by 16 to 256, and the limit, whatever it is. */
 static int32_t default_buckets(int32_t limit, int32_t bucket[DEFAULTS])
@@ -144,13 +143,16 @@ free_ladder:
 
 static enum rfn_status drop(struct rfn_ladder *l, struct rfn_rung *rung)
 {
+    const struct rfn_exec *gone = rung->exec;
     enum rfn_status status = rfn_exec_destroy(&rung->exec); /* waits for its launch */
-    if (status)
+    if (rung->exec)
         return status;
+    if (l->last == gone)
+        l->last = NULL;
     l->info.graphs--;
     l->info.memory_bytes -= rung->bytes;
     *rung = (struct rfn_rung) { 0 };
-    return RFN_OK;
+    return status;
 }
 
 enum rfn_status rfn_ladder_destroy(struct rfn_ladder **ladder)
@@ -168,9 +170,9 @@ enum rfn_status rfn_ladder_destroy(struct rfn_ladder **ladder)
     if (status)
         return status;
     int stepped = step_out(l->device, &mode);
-    if (!lost && l->done_stream)
+    if (!lost && l->astray)
         status = rfn_event_sync(l->done);
-    l->done_stream = 0;
+    l->astray = 0;
     for (int32_t i = 0; i < 2 * l->buckets && (!status || status == RFN_DEVICE); i++)
         if (l->rung[i].exec)
             status = drop(l, &l->rung[i]);
@@ -214,7 +216,7 @@ static enum rfn_status record_layers(struct rfn_ladder *l,
 static enum rfn_status record(struct rfn_ladder *l, const struct rfn_bucket *bucket,
                               const char *name)
 {
-    char before[LINE_BYTES];
+    char before[RFN_LINE_BYTES];
     if (!l->record)
         return record_layers(l, bucket);
     snprintf(before, sizeof before, "%s", rfn_last_error());
@@ -241,7 +243,7 @@ static enum rfn_status capture(struct rfn_ladder *l, const struct rfn_bucket *bu
 {
     RFN_RANGE(RFN_RANGE_CAPTURE, bucket->requests, bucket->next_n, bucket->short_context);
     struct rfn_capture_desc desc = { l->mode, name };
-    char line[LINE_BYTES];
+    char line[RFN_LINE_BYTES];
     enum rfn_status status = RFN_OK;
     if (!l->stream)
         status = rfn_stream_create(l->device, RFN_STREAM_NONBLOCKING, &l->stream);
@@ -276,15 +278,12 @@ static int64_t free_bytes(struct rfn_device *device)
     return info.kind == RFN_DEVICE_CUDA ? info.memory_free_bytes : 0;
 }
 
-/* Makes the executable and says what it takes. */
+/* Makes the executable, says what it takes, and puts it where it runs. */
 static enum rfn_status instantiate(struct rfn_ladder *l, struct rfn_graph *graph,
                                    const char *name, struct rfn_rung *ret_rung)
 {
     struct rfn_graph_info info;
-    struct rfn_device_info device;
     enum rfn_status status = rfn_graph_query(graph, &info);
-    if (!status)
-        status = rfn_device_query(l->device, &device);
     if (status)
         return status;
     if (!info.nodes)
@@ -293,16 +292,21 @@ static enum rfn_status instantiate(struct rfn_ladder *l, struct rfn_graph *graph
                         "callback use the stream that it is given?",
                         name);
     int64_t before = free_bytes(l->device);
-    status = rfn_graph_instantiate(graph, &ret_rung->exec);
-    if (status)
-        return status;
     ret_rung->bytes = info.nodes * (int64_t)RFN_LADDER_NODE_BYTES;
-    if (device.kind == RFN_DEVICE_CUDA)
-    {
-        int64_t taken = before - free_bytes(l->device);
-        ret_rung->bytes = taken > 0 ? taken : 0;
-    }
-    return RFN_OK;
+    status = rfn_graph_instantiate(graph, &ret_rung->exec);
+    if (!status)
+        status = rfn_exec_upload(ret_rung->exec, l->stream);
+    if (!status)
+        status = rfn_stream_sync(l->stream);
+    if (status == RFN_NOMEM)
+        return rfn_error_at(__FILE__, __LINE__, RFN_NOMEM, rfn_last_code(),
+                            "ladder_prepare: %s has %d nodes, which take about %" PRId64
+                            " bytes; %" PRId64 " are free",
+                            name, info.nodes, ret_rung->bytes, before);
+    int64_t taken = before - free_bytes(l->device);
+    if (!status && taken > 0)
+        l->info.driver_bytes += taken;
+    return status;
 }
 
 /* Makes room under the budget for `bytes` more. */

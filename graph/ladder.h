@@ -9,6 +9,8 @@
 
 #include <refrain/graph.h>
 
+#define RFN_LINE_BYTES 768 /* of the thread's error line */
+
 /* One bucket in one class. */
 struct rfn_rung
 {
@@ -29,8 +31,10 @@ struct rfn_ladder
     int64_t budget_bytes;      /* 0: none */
     struct rfn_stream *stream; /* of its captures; NULL: made at the next one */
 
-    struct rfn_event *done; /* behind the last replay */
-    uint64_t done_stream;   /* serial of the stream that it was recorded on; 0: never */
+    struct rfn_exec *last;  /* the last launch's; NULL: none, or it is over */
+    uint64_t last_stream;   /* serial of the stream that the last work went to; 0: none */
+    struct rfn_event *done; /* behind a plan whose launch failed: */
+    int astray;             /* there is one, and no launch behind it yet */
 
     uint64_t clock;
     struct rfn_ladder_info info;

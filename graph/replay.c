@@ -58,12 +58,36 @@ static enum rfn_status none_fits(const struct rfn_ladder *l,
                     used ? list : "none");
 }
 
+/* The copy of a plan goes where the last replay still reads, so a replay on another stream
+ * comes behind that one. A per-thread stream is another one in every thread. */
+static enum rfn_status order(struct rfn_ladder *l, struct rfn_stream *stream)
+{
+    if (!l->last_stream || (l->last_stream == stream->object.serial &&
+                            stream->kind != RFN_STREAM_PER_THREAD))
+        return RFN_OK;
+    if (l->astray)
+        return rfn_stream_wait(stream, l->done, 0);
+    return l->last ? rfn_exec_upload(l->last, stream) : RFN_OK;
+}
+
+/* A plan was copied and nothing launched behind it: the next replay may come on another
+ * stream, and finds the copy's end at this event. */
+static enum rfn_status strayed(struct rfn_ladder *l, struct rfn_stream *stream,
+                               enum rfn_status status)
+{
+    char line[RFN_LINE_BYTES];
+    int code = rfn_last_code();
+    snprintf(line, sizeof line, "%s", rfn_last_error());
+    l->astray = rfn_event_record(l->done, stream, 0) == RFN_OK;
+    return rfn_error_at(NULL, 0, status, code, "%s", line);
+}
+
 enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder, struct rfn_stream *stream,
                                   const struct rfn_step *step,
                                   struct rfn_replay_info *ret_info)
 {
     struct rfn_ladder *l = ladder;
-    struct rfn_bucket bucket = { 0 }, planned;
+    struct rfn_bucket bucket = { 0 };
     struct rfn_plan plan;
     if (!ladder || !step)
         return RFN_FAIL(RFN_INVALID, "ladder_replay: %s is NULL",
@@ -90,24 +114,21 @@ enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder, struct rfn_stream *
         return none_fits(l, &plan.bucket);
     RFN_RANGE(RFN_RANGE_REPLAY, bucket.requests, 0, 0);
 
-    /* The copy of the plan goes where the last replay still reads. A per-thread stream is
-     * another one in every thread. */
-    if (l->done_stream && (l->done_stream != stream->object.serial ||
-                           stream->kind == RFN_STREAM_PER_THREAD))
-        status = rfn_stream_wait(stream, l->done, 0);
-    if (!status)
-        status = rfn_attention_plan(l->attention, stream, step, &planned);
+    status = order(l, stream);
     if (status)
         return status;
-    status = rfn_exec_launch(rung->exec, stream);
-    if (status) /* the device has not advanced as the plan says */
-        rfn_plan_forget(l->attention);
-    /* Behind a copy without a launch as well: the next one may come on another stream. */
-    enum rfn_status recorded = rfn_event_record(l->done, stream, 0);
-    if (!recorded)
-        l->done_stream = stream->object.serial;
-    if (status || recorded)
-        return status ? status : recorded;
+    l->last_stream = stream->object.serial;
+    status = rfn_plan_hand_over(l->attention, stream, step);
+    if (!status)
+    {
+        status = rfn_exec_launch(rung->exec, stream);
+        if (status) /* the device has not advanced as the plan says */
+            rfn_plan_forget(l->attention);
+    }
+    if (status)
+        return strayed(l, stream, status);
+    l->last = rung->exec;
+    l->astray = 0;
 
     rung->used = ++l->clock;
     l->info.replays++;

@@ -3,8 +3,8 @@
  * handle, range and dtype before it calls one; a backend decides only what needs a device.
  *
  * The currency of failure is CUDA's error number: 0, or 900..908 for what a capture forbids,
- * 600 not ready, 2 no memory, 1 invalid value, 401 illegal state, 700 and above for a lost
- * device. Both devices speak it, so a recording of the driver is compared number by number.
+ * 600 not ready, 2 no memory, 1 invalid value, 401 illegal state. A number that runtime/
+ * call.c has no other status for means that the device is lost, 700 first of all. Both devices speak it, so a recording of the driver is compared number by number.
  * The front end turns it into a status and writes the line, with why() as the tail.
  */
 #ifndef RFN_RUNTIME_BACKEND_H
@@ -19,10 +19,17 @@ enum rfn_code
     RFN_CODE_OK = 0,
     RFN_CODE_INVALID_VALUE = 1,
     RFN_CODE_NOMEM = 2,
+    RFN_CODE_INVALID_CONFIGURATION = 9,
+    RFN_CODE_INVALID_FUNCTION = 98,
+    RFN_CODE_NO_IMAGE = 209,
     RFN_CODE_INVALID_HANDLE = 400,
     RFN_CODE_ILLEGAL_STATE = 401,
     RFN_CODE_NOT_READY = 600,
     RFN_CODE_ILLEGAL_ADDRESS = 700,
+    RFN_CODE_LAUNCH_RESOURCES = 701,
+    RFN_CODE_HOST_REGISTERED = 712,
+    RFN_CODE_HOST_NOT_REGISTERED = 713,
+    RFN_CODE_COOPERATIVE_SIZE = 720,
     RFN_CODE_NOT_PERMITTED = 800,
     RFN_CODE_NOT_SUPPORTED = 801,
     RFN_CODE_CAPTURE_UNSUPPORTED = 900,
@@ -150,6 +157,8 @@ struct rfn_backend
     int (*graph_destroy)(void *impl, void *graph);
     int (*graph_instantiate)(void *impl, void *graph, void **ret_exec);
     int (*exec_launch)(void *impl, void *exec, void *stream);
+    /* Orders the stream behind every earlier launch and upload of the executable. */
+    int (*exec_upload)(void *impl, void *exec, void *stream);
     int (*exec_update)(void *impl, void *exec, void *node, const struct rfn_op *op,
                        const void *args);
     int (*exec_destroy)(void *impl, void *exec); /* waits for a launch in flight */

@@ -77,12 +77,53 @@ static enum rfn_status code_status(int code)
     case RFN_CODE_ILLEGAL_STATE:
         return RFN_CAPTURE;
     case RFN_CODE_INVALID_VALUE:
+    case RFN_CODE_INVALID_CONFIGURATION:
     case RFN_CODE_INVALID_HANDLE:
     case RFN_CODE_NOT_PERMITTED:
+    case RFN_CODE_HOST_REGISTERED:
+    case RFN_CODE_HOST_NOT_REGISTERED:
         return RFN_INVALID;
+    case RFN_CODE_INVALID_FUNCTION:
+    case RFN_CODE_NO_IMAGE:
+    case RFN_CODE_LAUNCH_RESOURCES:
+    case RFN_CODE_COOPERATIVE_SIZE:
+        return RFN_UNSUPPORTED;
     default:
         return RFN_DEVICE;
     }
+}
+
+int rfn_call_loses(int code)
+{
+    return code_status(code) == RFN_DEVICE;
+}
+
+/* What was enqueued last, which is the likeliest to have done it. */
+static void name_last(const struct rfn_device *device, char *ret_text, size_t bytes)
+{
+    const struct rfn_op *op = atomic_load(&device->last_op);
+    uint64_t capture = atomic_load(&device->last_capture);
+    ret_text[0] = '\0';
+    if (op)
+        snprintf(ret_text, bytes, "; last launched: %.40s", op->name);
+    else if (capture)
+        snprintf(ret_text, bytes, "; last launched: the graph of capture %llu",
+                 (unsigned long long)capture);
+}
+
+/* The first cause stays. */
+static void lose(struct rfn_device *device, const char *what, int code, const char *why)
+{
+    char last[96];
+    name_last(device, last, sizeof last);
+    pthread_mutex_lock(&device->lock);
+    if (!device->lost)
+    {
+        snprintf(device->first_cause, sizeof device->first_cause, "%.40s: %d (%.200s%s)",
+                 what, code, why[0] ? why : code_text(code), last);
+        atomic_store(&device->lost, code);
+    }
+    pthread_mutex_unlock(&device->lock);
 }
 
 static struct rfn_capture_info capture_of(struct rfn_device *device,
@@ -93,6 +134,26 @@ static struct rfn_capture_info capture_of(struct rfn_device *device,
         device->backend->capture_query(device->impl, stream->native, &info) != 0)
         info = (struct rfn_capture_info) { RFN_CAPTURE_NONE, 0 };
     return info;
+}
+
+enum rfn_status rfn_call_alive(struct rfn_device *device, const char *what)
+{
+    int lost = atomic_load(&device->lost);
+    if (!lost)
+        return RFN_OK;
+    return rfn_error_at(__FILE__, __LINE__, RFN_DEVICE, lost,
+                        "%s: the device is lost since %s", what, device->first_cause);
+}
+
+enum rfn_status rfn_call_failed(struct rfn_device *device, const char *what, int code)
+{
+    char why[256];
+    snprintf(why, sizeof why, "%s", device->backend->why(device->impl));
+    enum rfn_status status = code_status(code);
+    if (status == RFN_DEVICE)
+        lose(device, what, code, why);
+    return rfn_error_at(__FILE__, __LINE__, status, code, "%s: %d, %s%s%s", what, code,
+                        code_text(code), why[0] ? ": " : "", why);
 }
 
 enum rfn_status rfn_call_allowed(struct rfn_device *device, const char *what)
@@ -107,11 +168,9 @@ enum rfn_status rfn_call_allowed(struct rfn_device *device, const char *what)
 enum rfn_status rfn_call_begin(struct rfn_call_event *event, struct rfn_device *device,
                                enum rfn_call call, struct rfn_stream *stream)
 {
-    if (atomic_load(&device->lost))
-        return rfn_error_at(__FILE__, __LINE__, RFN_DEVICE, device->lost,
-                            "%s: the device is lost since %s", rfn_call_name(call),
-                            device->first_cause);
-    enum rfn_status status = rfn_call_allowed(device, rfn_call_name(call));
+    enum rfn_status status = rfn_call_alive(device, rfn_call_name(call));
+    if (status == RFN_OK)
+        status = rfn_call_allowed(device, rfn_call_name(call));
     if (status != RFN_OK)
         return status;
     if (!thread_number)
@@ -183,16 +242,7 @@ enum rfn_status rfn_call_end(struct rfn_call_event *event, struct rfn_device *de
     if (!code)
         return RFN_OK;
     if (status == RFN_DEVICE)
-    {
-        pthread_mutex_lock(&device->lock);
-        if (!device->lost)
-        {
-            snprintf(device->first_cause, sizeof device->first_cause, "%s: %d (%.180s)",
-                     rfn_call_name(event->call), code, why[0] ? why : code_text(code));
-            atomic_store(&device->lost, code);
-        }
-        pthread_mutex_unlock(&device->lock);
-    }
+        lose(device, rfn_call_name(event->call), code, why);
     const char *file = event->site.file;
     char at[160] = "";
     if (file[0])

@@ -9,6 +9,13 @@
 enum rfn_status rfn_call_begin(struct rfn_call_event *event, struct rfn_device *device,
                                enum rfn_call call, struct rfn_stream *stream);
 
+/* RFN_DEVICE, with the first cause, once the device is lost. For calls without a frame. */
+enum rfn_status rfn_call_alive(struct rfn_device *device, const char *what);
+/* A code that means that the device is lost: what was to be destroyed is gone all the same. */
+int rfn_call_loses(int code);
+/* The status and the line for a code of such a call. */
+enum rfn_status rfn_call_failed(struct rfn_device *device, const char *what, int code);
+
 /* RFN_INVALID (800) in a host function of the device's. For calls that take a lock of ours
  * without rfn_call_begin, which asks this itself. */
 enum rfn_status rfn_call_allowed(struct rfn_device *device, const char *what);

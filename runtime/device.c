@@ -134,19 +134,25 @@ static void tell_discarded(struct rfn_device *d, const struct rfn_body *body)
     rfn_call_end(&event, d, 0);
 }
 
-/* Captures that began on the per-thread stream of a thread that has ended: nobody can end
- * them, and what they pin could never be freed. */
+/* A capture that nobody can end: on the per-thread stream of a thread that has ended, or of
+ * a device that is lost. */
+static int is_left(struct rfn_device *d, const struct rfn_body *body)
+{
+    if (body->origin != d->per_thread)
+        return 0;
+    return atomic_load(&d->lost) || (d->backend == &rfn_backend_host &&
+                                     rfn_host_capture_discard(d->impl, body->capture_id));
+}
+
+/* What such captures pin could never be freed. */
 static void discard_left(struct rfn_device *d)
 {
     struct rfn_body *body;
-    if (d->backend != &rfn_backend_host)
-        return;
     do
     {
         pthread_mutex_lock(&d->lock);
         body = d->bodies;
-        while (body && !(body->origin == d->per_thread &&
-                         rfn_host_capture_discard(d->impl, body->capture_id)))
+        while (body && !is_left(d, body))
             body = body->next;
         if (body)
             body->origin = NULL;
@@ -261,14 +267,15 @@ enum rfn_status rfn_device_fault(struct rfn_device *device, struct rfn_fault *re
         return status;
     if (!ret_fault)
         return RFN_FAIL(RFN_INVALID, "ret_fault is NULL");
-    status = rfn_call_allowed(device, "device_fault");
+    status = rfn_call_alive(device, "device_fault");
+    if (status == RFN_OK)
+        status = rfn_call_allowed(device, "device_fault");
     if (status != RFN_OK)
         return status;
     struct rfn_fault fault = { 0 };
     int code = device->backend->fault(device->impl, &fault);
     if (code)
-        return rfn_error_at(__FILE__, __LINE__, RFN_DEVICE, code, "device_fault: %d, %s",
-                            code, device->backend->why(device->impl));
+        return rfn_call_failed(device, "device_fault", code);
     *ret_fault = fault;
     return RFN_OK;
 }

@@ -15,14 +15,16 @@ enum rfn_status rfn_graph_query(struct rfn_graph *graph, struct rfn_graph_info *
     if (!ret_info)
         return RFN_FAIL(RFN_INVALID, "ret_info is NULL");
     struct rfn_device *device = graph->object.device;
+    status = rfn_call_alive(device, "graph_query");
+    if (status != RFN_OK)
+        return status;
     const struct rfn_body *body = graph->body;
     struct rfn_graph_info info = { .capture_id = body->capture_id,
                                    .launches = body->launches };
     snprintf(info.name, sizeof info.name, "%s", body->name);
     int code = device->backend->graph_count(device->impl, body->native, info.node);
     if (code)
-        return rfn_error_at(__FILE__, __LINE__, RFN_DEVICE, code, "graph_query: %d, %s",
-                            code, device->backend->why(device->impl));
+        return rfn_call_failed(device, "graph_query", code);
     for (int i = 0; i < RFN_NODE_TYPES; i++)
         info.nodes += info.node[i];
     *ret_info = info;
@@ -202,9 +204,31 @@ enum rfn_status rfn_exec_launch(struct rfn_exec *exec, struct rfn_stream *stream
     if (status != RFN_OK)
         return status;
     event.exec = exec;
+    int code = device->backend->exec_launch(device->impl, exec->native, stream->native);
+    if (!code)
+    {
+        atomic_store_explicit(&device->last_capture, exec->body->capture_id,
+                              memory_order_relaxed);
+        atomic_store_explicit(&device->last_op, NULL, memory_order_relaxed);
+    }
+    return rfn_call_end(&event, device, code);
+}
+
+enum rfn_status rfn_exec_upload(struct rfn_exec *exec, struct rfn_stream *stream)
+{
+    struct rfn_call_event event;
+    struct rfn_device *device;
+    enum rfn_status status = rfn_stream_check(stream, &device);
+    if (status == RFN_OK)
+        status = rfn_object_of(exec, RFN_OBJECT_EXEC, "exec", device);
+    if (status == RFN_OK)
+        status = rfn_call_begin(&event, device, RFN_CALL_exec_upload, stream);
+    if (status != RFN_OK)
+        return status;
+    event.exec = exec;
     return rfn_call_end(
         &event, device,
-        device->backend->exec_launch(device->impl, exec->native, stream->native));
+        device->backend->exec_upload(device->impl, exec->native, stream->native));
 }
 
 enum rfn_status rfn_exec_destroy(struct rfn_exec **exec)
@@ -227,7 +251,7 @@ enum rfn_status rfn_exec_destroy(struct rfn_exec **exec)
         event.exec = e;
         status = rfn_call_end(&event, device,
                               device->backend->exec_destroy(device->impl, e->native));
-        if (status != RFN_OK)
+        if (status != RFN_OK && status != RFN_DEVICE)
             return status;
     }
     else
@@ -242,5 +266,5 @@ enum rfn_status rfn_exec_destroy(struct rfn_exec **exec)
     rfn_body_drop(device, e->body);
     rfn_object_destroy(e);
     *exec = NULL;
-    return RFN_OK;
+    return status;
 }

@@ -146,6 +146,8 @@ enum rfn_status rfn_op_launch(struct rfn_stream *stream, const struct rfn_op *op
         status = place_operands(device, op, args, place);
         if (status == RFN_OK)
             code = device->backend->launch(device->impl, stream->native, op, args, &node);
+        if (status == RFN_OK && !code)
+            atomic_store_explicit(&device->last_op, op, memory_order_relaxed);
     }
     if (status != RFN_OK)
         return status;

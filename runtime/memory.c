@@ -246,6 +246,23 @@ static int pinned_by_others(struct rfn_device *device, const void *address)
 
 /* ---- public ---------------------------------------------------------------------- */
 
+static enum rfn_status short_of(struct rfn_device *device, enum rfn_memory_kind kind,
+                                int64_t bytes, int code)
+{
+    struct rfn_device_info info = { 0 };
+    if (kind == RFN_MEMORY_PINNED)
+        return rfn_error_at(__FILE__, __LINE__, RFN_NOMEM, code,
+                            "memory_alloc: %" PRId64 " bytes of pinned memory were asked "
+                            "for and are not there",
+                            bytes);
+    device->backend->info(device->impl, &info);
+    return rfn_error_at(__FILE__, __LINE__, RFN_NOMEM, code,
+                        "memory_alloc: %" PRId64
+                        " bytes of device memory were asked for, "
+                        "%" PRId64 " of %" PRId64 " are free",
+                        bytes, info.memory_free_bytes, info.memory_bytes);
+}
+
 enum rfn_status rfn_memory_alloc(struct rfn_device *device, enum rfn_memory_kind kind,
                                  int64_t bytes, void **ret_address)
 {
@@ -293,10 +310,7 @@ enum rfn_status rfn_memory_alloc(struct rfn_device *device, enum rfn_memory_kind
     event.dst_kind = kind;
     status = rfn_call_end(&event, device, code);
     if (status == RFN_NOMEM)
-        return rfn_error_at(__FILE__, __LINE__, RFN_NOMEM, code,
-                            "memory_alloc: %" PRId64 " bytes of %s memory were asked for "
-                            "and are not there",
-                            bytes, kind == RFN_MEMORY_DEVICE ? "device" : "pinned");
+        return short_of(device, kind, bytes, code);
     if (status == RFN_OK)
         *ret_address = base;
     return status;
@@ -350,7 +364,7 @@ enum rfn_status rfn_memory_free(struct rfn_device *device, void *address)
             event.bytes = a->bytes;
             event.dst_kind = a->kind;
             code = device->backend->memory_free(device->impl, a->kind, address, a->bytes);
-            if (code == 0 || lost)
+            if (code == 0 || lost || rfn_call_loses(code))
             {
                 take_out(m, a);
                 allocation_unref(a);
@@ -465,7 +479,11 @@ enum rfn_status rfn_memory_release(struct rfn_device *device, void *address)
 {
     struct rfn_call_event event;
     enum rfn_status status = rfn_object_check(device, RFN_OBJECT_DEVICE, "device");
-    if (status == RFN_OK)
+    if (status != RFN_OK)
+        return status;
+    /* A lost device forgets what it was lent. */
+    int lost = atomic_load(&device->lost);
+    if (!lost)
         status = rfn_call_begin(&event, device, RFN_CALL_memory_release, NULL);
     if (status != RFN_OK)
         return status;
@@ -489,7 +507,7 @@ enum rfn_status rfn_memory_release(struct rfn_device *device, void *address)
     }
     pthread_rwlock_unlock(&m->lock);
     pthread_mutex_unlock(&device->lock);
-    return status == RFN_OK ? rfn_call_end(&event, device, 0) : status;
+    return status == RFN_OK && !lost ? rfn_call_end(&event, device, 0) : status;
 }
 
 enum rfn_status rfn_memory_query(struct rfn_device *device, const void *address,

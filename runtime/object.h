@@ -121,7 +121,9 @@ struct rfn_device
     _Atomic int32_t foreign_open; /* foreign bodies with an origin */
     struct rfn_exec *execs;
     _Atomic int lost; /* code of the first cause */
-    char first_cause[256];
+    char first_cause[384];
+    const struct rfn_op *_Atomic last_op; /* launched outside captures; NULL: it was */
+    _Atomic uint64_t last_capture;        /* the graph of this one, 0: nothing yet */
 };
 
 /* A fresh object, NULL when the table is full (the error line is written). The device's

@@ -21,7 +21,7 @@
     X(copy_sync) X(copy_async) X(set_sync) X(set_async) X(host_call) X(op_launch)        \
     X(capture_begin) X(capture_end) X(capture_query) X(capture_add_child)                \
     X(graph_instantiate) X(graph_destroy)                                                \
-    X(exec_launch) X(exec_update) X(exec_destroy)                                        \
+    X(exec_launch) X(exec_upload) X(exec_update) X(exec_destroy)                         \
     X(region_end) /* of a region in which the thread left a capture open */
 /* clang-format on */
 

@@ -142,13 +142,14 @@ enum rfn_status rfn_stream_destroy(struct rfn_stream **stream)
         /* Whoever looks at the capture that began on it holds the lock. */
         pthread_mutex_lock(&device->lock);
         int code = device->backend->stream_destroy(device->impl, s->native);
-        struct rfn_body *body = code ? NULL : rfn_capture_forget(device, s);
+        int gone = code == 0 || rfn_call_loses(code);
+        struct rfn_body *body = gone ? rfn_capture_forget(device, s) : NULL;
         pthread_mutex_unlock(&device->lock);
         if (body)
             rfn_body_drop(device, body);
         event.stream = NULL; /* gone: no status to ask for */
         status = rfn_call_end(&event, device, code);
-        if (status != RFN_OK)
+        if (!gone)
             return status;
     }
     else
@@ -163,7 +164,7 @@ enum rfn_status rfn_stream_destroy(struct rfn_stream **stream)
     }
     rfn_object_destroy(s);
     *stream = NULL;
-    return RFN_OK;
+    return status;
 }
 
 struct rfn_stream *rfn_stream_legacy(struct rfn_device *device)
@@ -277,14 +278,14 @@ enum rfn_status rfn_event_destroy(struct rfn_event **event)
         if (status == RFN_OK)
             status = rfn_call_end(
                 &call, device, device->backend->event_destroy(device->impl, e->native));
-        if (status != RFN_OK)
+        if (status != RFN_OK && status != RFN_DEVICE)
             return status;
     }
     else
         device->backend->event_destroy(device->impl, e->native);
     rfn_object_destroy(e);
     *event = NULL;
-    return RFN_OK;
+    return status;
 }
 
 enum rfn_status rfn_event_record(struct rfn_event *event, struct rfn_stream *stream,

@@ -60,7 +60,7 @@ json_t *report_json(const struct report *report, const struct engine *engine)
     return json_pack(
         "{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:f, s:I, s:i, s:o, "
         "s:o, "
-        "s:I, s:f, s:f, s:f, s:f, s:f}",
+        "s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f}",
         "device", report->device, "geometry", report->geometry, "layers", report->layers,
         "requests", (json_int_t)report->requests, "finished",
         (json_int_t)report->finished, "waited", (json_int_t)report->waited, "steps",
@@ -70,8 +70,10 @@ json_t *report_json(const struct report *report, const struct engine *engine)
         padding(totals.rows, totals.live_rows), "eager_steps",
         (json_int_t)report->eager_steps, "findings", report->findings, "bit_equal",
         bit_equal, "max_rel_err", error, "pages_leaked", (json_int_t)report->pages_leaked,
-        "tokens_per_s", ratio((double)report->tokens, report->step_s), "update_us",
-        microseconds(report->update_s, report->steps), "replay_us",
+        "graph_bytes", (json_int_t)report->graph_bytes, "tokens_per_s",
+        ratio((double)report->tokens, report->step_s), "update_us",
+        microseconds(report->update_s, report->steps), "launch_us",
+        microseconds(report->launch_s, report->steps), "replay_us",
         microseconds(report->replay_s, report->steps), "host_us_per_step",
         microseconds(report->step_s - report->replay_s, report->steps), "first_replay_s",
         report->first_replay_s);
@@ -101,15 +103,20 @@ void report_print(const struct report *report, const struct engine *engine)
            report->requests, report->admitted, report->finished, report->waited);
     printf("  steps         %" PRId64 ", %" PRId64 " tokens, %.0f tokens/s\n",
            report->steps, report->tokens, ratio((double)report->tokens, report->step_s));
-    printf("  a step        update %.0f us, replay %.0f us, host %.0f us\n",
+    printf("  a step        update %.0f us, replay %.0f us (launch %.1f), host %.0f us\n",
            microseconds(report->update_s, report->steps),
            microseconds(report->replay_s, report->steps),
+           microseconds(report->launch_s, report->steps),
            microseconds(report->step_s - report->replay_s, report->steps));
     printf("  prompts       %" PRId64 " tokens, %" PRId64
            " of them shared, packed in %.2f s\n",
            report->prompt_tokens, report->shared_tokens, report->prompt_s);
-    printf("  graphs        %d captured in %.2f s; first replay after %.2f s\n",
-           report->graphs, report->prepare_s, report->first_replay_s);
+    printf(
+        "  graphs        %d captured in %.2f s, %.0f KiB each; first replay after %.2f "
+        "s\n",
+        report->graphs, report->prepare_s,
+        ratio((double)report->graph_bytes, 1024.0 * report->graphs),
+        report->first_replay_s);
     printf("  memory        %.1f MiB device (%" PRId64 " pages, %" PRId64
            " leaked), %.1f MiB pinned\n",
            (double)report->device_bytes / 1048576, report->pages, report->pages_leaked,

@@ -20,6 +20,7 @@ struct report
     int64_t shared_tokens; /* of them, that others had packed */
     int64_t eager_steps;   /* that no graph could take */
     int32_t graphs;
+    int64_t graph_bytes; /* device memory of them all */
     int32_t findings;
     int bit_equal; /* 1, 0; -1: not verified */
     int64_t verified_steps;
@@ -34,6 +35,7 @@ struct report
     double prompt_s;
     double first_replay_s; /* since the program started; 0: there was none */
     double update_s;       /* sums over the steps */
+    double launch_s;       /* the host's part of a replay: from the call to its return */
     double replay_s;
     double prepare_s;
     double step_s; /* without prompts, captures and verification */

@@ -163,6 +163,7 @@ int run_finish(struct run *run)
     report->geometry = run->geometry.name;
     report->layers = run->geometry.layers;
     report->graphs = ladder.graphs;
+    report->graph_bytes = ladder.memory_bytes;
     report->requests = run->trace.requests;
     report->finished = run->batch.finished;
     report->waited = run->batch.waited;

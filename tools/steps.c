@@ -112,7 +112,9 @@ static enum rfn_status replay(struct run *run, int verified)
     struct engine *engine = run->engine;
     int graph = 0;
     /* A step that is verified leaves the lengths where they are. */
+    int64_t start = tool_now_ns();
     ENGINE_TRY(engine_step(engine, &run->batch, !verified, &graph));
+    run->report.launch_s += seconds_since(start);
     run->report.eager_steps += !graph;
     if (run->inject != NULL && run->inject->launched != NULL && !run->launched)
     {

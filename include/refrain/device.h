@@ -13,8 +13,10 @@
  *             destroying are safe beside anything that uses other objects.
  *   Errors    RFN_INVALID for a NULL, destroyed or foreign object, naming what it is.
  *             RFN_CAPTURE when a rule of stream capture forbids the call; rfn_last_code()
- *             then holds CUDA's number. RFN_DEVICE once the device is lost. On error
- *             nothing is enqueued and no output is set.
+ *             then holds CUDA's number. On error nothing is enqueued and no output is set.
+ *             RFN_DEVICE once the device is lost, naming the first cause; destroying,
+ *             freeing, releasing and closing work then as ever. The first call to see the
+ *             loss reports it, and if it is one of those it has done its work.
  *
  * What the host device cannot model: kernels that spin on mapped memory, timing, occupancy,
  * other people's kernels, memory nodes, managed memory, peers, conditional nodes, and calls
@@ -221,7 +223,7 @@ RFN_API enum rfn_status rfn_thread_mode_exchange(struct rfn_device *device,
  * Allocates device or pinned memory, 256-byte aligned, content undefined.
  *
  * Capture   Potentially unsafe: forbidden by the thread-mode predicate.
- * Errors    RFN_NOMEM with the bytes asked for.
+ * Errors    RFN_NOMEM with the bytes asked for and, of device memory, those that are free.
  */
 RFN_API enum rfn_status rfn_memory_alloc(struct rfn_device *device,
                                          enum rfn_memory_kind kind, int64_t bytes,
@@ -531,6 +533,16 @@ RFN_API enum rfn_status rfn_graph_instantiate(struct rfn_graph *graph,
 RFN_API enum rfn_status rfn_exec_launch(struct rfn_exec *exec, struct rfn_stream *stream);
 
 /**
+ * Puts an executable where the device runs it, so that its first launch pays nothing. The
+ * stream's later work is ordered behind every earlier launch of the executable, on whatever
+ * stream that was. The host device has nowhere to put it and keeps the order.
+ *
+ * Capture   On a capturing stream: 900 and invalidated. Elsewhere it is done now.
+ * Stream    Asynchronous. Nothing is run.
+ */
+RFN_API enum rfn_status rfn_exec_upload(struct rfn_exec *exec, struct rfn_stream *stream);
+
+/**
  * Replaces the arguments of the launch'th op launch in capture order; takes effect at the
  * next rfn_exec_launch. The struct is copied.
  *
@@ -581,6 +593,7 @@ RFN_API enum rfn_status rfn_exec_destroy(struct rfn_exec **exec);
 #define rfn_graph_destroy(...) RFN_SITED(rfn_graph_destroy(__VA_ARGS__))
 #define rfn_graph_instantiate(...) RFN_SITED(rfn_graph_instantiate(__VA_ARGS__))
 #define rfn_exec_launch(...) RFN_SITED(rfn_exec_launch(__VA_ARGS__))
+#define rfn_exec_upload(...) RFN_SITED(rfn_exec_upload(__VA_ARGS__))
 #define rfn_exec_update(...) RFN_SITED(rfn_exec_update(__VA_ARGS__))
 #define rfn_exec_destroy(...) RFN_SITED(rfn_exec_destroy(__VA_ARGS__))
 #endif

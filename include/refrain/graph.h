@@ -21,8 +21,8 @@ extern "C" {
 
 struct rfn_ladder;
 
-/* Executables of the host device are counted with this for each node of their graph. */
-#define RFN_LADDER_NODE_BYTES 2048
+/* Device memory of an executable for each node of its graph, about. */
+#define RFN_LADDER_NODE_BYTES 2432 /* H200, driver 580: 866 KiB of 367 nodes */
 
 /* Records a step into a capture that is open on `stream`: rfn_attention_update and
  * rfn_attention_forward of each layer, and what the caller has around them. What it does
@@ -54,9 +54,12 @@ struct rfn_ladder_info
     int32_t captures; /* ever */
     int32_t evictions;
     int64_t replays;
-    /* Of executables. cuda: by how much free memory fell while they were made, which comes
-     * in the driver's chunks, so that a small one may count as 0; host: an estimate. */
+    /* Of the executables that are captured now, at RFN_LADDER_NODE_BYTES a node. */
     int64_t memory_bytes;
+    /* cuda: by how much free device memory fell while executables were made. It comes in
+     * chunks of 2 MiB, one for several graphs, that the driver keeps for later ones, so it
+     * never falls and says nothing of a single graph. host: 0. */
+    int64_t driver_bytes;
 };
 
 /* What a replay did. */

@@ -28,7 +28,7 @@ extern "C" {
     X(IO, -9, "a file or socket failed; the line carries the system's reason")           \
     X(CORRUPT, -10, "bytes from outside are not what they claim to be")                  \
     X(TIMEOUT, -11, "the deadline passed")                                               \
-    X(DEVICE, -12, "the device is lost; destroy everything and open it again")
+    X(DEVICE, -12, "the device is lost; destroy everything; a GPU needs a new process")
 
 enum rfn_status
 {

@@ -103,6 +103,11 @@ enum rfn_status rfn_outside_captures(struct rfn_device *device, struct rfn_strea
 enum rfn_status rfn_plan_check(const struct rfn_attention *attention,
                                const struct rfn_step *step, struct rfn_plan *ret_plan);
 
+/* The rest of rfn_attention_plan, for a step that was found good, outside captures. */
+enum rfn_status rfn_plan_hand_over(struct rfn_attention *attention,
+                                   struct rfn_stream *stream,
+                                   const struct rfn_step *step);
+
 /* For those whose launch behind a plan failed: the next step has to hand everything over. */
 void rfn_plan_forget(struct rfn_attention *attention);
 

@@ -200,23 +200,28 @@ static enum rfn_status allocate(struct rfn_attention *a)
     return rfn_copy_sync(a->device, a->at.header, a->ring, a->at.table_at);
 }
 
-/* Undoes as much of allocate as was done; can be called again after an error. */
+/* Undoes as much of allocate as was done; can be called again after an error. A device that
+ * turns out to be lost takes everything back all the same. */
 static enum rfn_status release(struct rfn_attention *a)
 {
     enum rfn_status status = RFN_OK;
     if (a->memory) /* first: a graph may hold it */
         status = rfn_memory_free(a->device, a->memory);
-    if (status != RFN_OK)
+    if (status != RFN_OK && status != RFN_DEVICE)
         return status;
     a->memory = NULL;
     if (a->ring)
         status = rfn_memory_free(a->device, a->ring);
-    if (status != RFN_OK)
+    if (status != RFN_OK && status != RFN_DEVICE)
         return status;
     a->ring = NULL;
-    for (int i = 0; status == RFN_OK && i < RFN_ATTENTION_RING; i++)
+    for (int i = 0; i < RFN_ATTENTION_RING; i++)
+    {
         status = rfn_event_destroy(&a->copied[i]);
-    return status;
+        if (status != RFN_OK && status != RFN_DEVICE)
+            return status;
+    }
+    return RFN_OK;
 }
 
 /* ---- public ---------------------------------------------------------------------- */

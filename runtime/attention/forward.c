@@ -186,7 +186,10 @@ enum rfn_status rfn_attention_forward(struct rfn_attention *attention,
         return RFN_FAIL(RFN_NOT_FOUND, "layer %d of a geometry with %d layers", layer,
                         a->geometry.layers);
     RFN_RANGE(RFN_RANGE_FORWARD, layer, 0, 0);
-    enum rfn_status status = rfn_bucket_check(a, bucket);
+    enum rfn_status status =
+        rfn_object_of(stream, RFN_OBJECT_STREAM, "stream", a->device);
+    if (status == RFN_OK)
+        status = rfn_bucket_check(a, bucket);
     if (status != RFN_OK)
         return status;
     if (!a->layer[layer].bound)

@@ -53,7 +53,13 @@ static enum rfn_status check_pages(const struct rfn_attention *a, int32_t b,
                         "request %d: its context needs %" PRId64
                         " pages, but its table has %" PRId64,
                         b, pages, columns);
+    /* Without a way out the loop is vectorised; a good step, the usual one, has no use of
+     * one. */
+    const uint32_t most = (uint32_t)a->limits.pages;
+    uint32_t bad = 0;
     for (int64_t i = from; i < pages; i++)
+        bad |= (uint32_t)row[i] >= most;
+    for (int64_t i = from; bad && i < pages; i++)
         if (row[i] < 0 || row[i] >= a->limits.pages)
             return RFN_FAIL(RFN_INVALID,
                             "request %d: entry %" PRId64
@@ -235,24 +241,12 @@ void rfn_plan_forget(struct rfn_attention *attention)
     attention->handed.valid = 0;
 }
 
-enum rfn_status rfn_attention_plan(struct rfn_attention *attention,
-                                   struct rfn_stream *stream, const struct rfn_step *step,
-                                   struct rfn_bucket *ret_bucket)
+enum rfn_status rfn_plan_hand_over(struct rfn_attention *attention,
+                                   struct rfn_stream *stream, const struct rfn_step *step)
 {
     struct rfn_attention *a = attention;
-    struct rfn_plan plan;
-    if (!a || !ret_bucket)
-        return RFN_FAIL(RFN_INVALID, "attention_plan: %s is NULL",
-                        a ? "ret_bucket" : "attention");
-    RFN_RANGE(RFN_RANGE_PLAN, step ? step->requests : 0, 0, 0);
-    enum rfn_status status =
-        rfn_object_of(stream, RFN_OBJECT_STREAM, "stream", a->device);
-    if (status == RFN_OK)
-        status = rfn_outside_captures(a->device, stream, "attention_plan");
-    if (status == RFN_OK)
-        status = rfn_plan_check(a, step, &plan);
-    if (status != RFN_OK)
-        return status;
+    enum rfn_status status;
+    RFN_RANGE(RFN_RANGE_PLAN, step->requests, 0, 0);
     const int32_t slot = a->next_slot;
     if (!step->unchanged || step->advance != a->handed.advance)
     {
@@ -276,6 +270,27 @@ enum rfn_status rfn_attention_plan(struct rfn_attention *attention,
         }
     }
     remember(a, step, slot);
-    *ret_bucket = plan.bucket;
     return RFN_OK;
+}
+
+enum rfn_status rfn_attention_plan(struct rfn_attention *attention,
+                                   struct rfn_stream *stream, const struct rfn_step *step,
+                                   struct rfn_bucket *ret_bucket)
+{
+    struct rfn_attention *a = attention;
+    struct rfn_plan plan;
+    if (!a || !ret_bucket)
+        return RFN_FAIL(RFN_INVALID, "attention_plan: %s is NULL",
+                        a ? "ret_bucket" : "attention");
+    enum rfn_status status =
+        rfn_object_of(stream, RFN_OBJECT_STREAM, "stream", a->device);
+    if (status == RFN_OK)
+        status = rfn_outside_captures(a->device, stream, "attention_plan");
+    if (status == RFN_OK)
+        status = rfn_plan_check(a, step, &plan);
+    if (status == RFN_OK)
+        status = rfn_plan_hand_over(a, stream, step);
+    if (status == RFN_OK)
+        *ret_bucket = plan.bucket;
+    return status;
 }

@@ -32,7 +32,10 @@ enum rfn_status rfn_attention_update(struct rfn_attention *attention,
     const struct rfn_attention *a = attention;
     if (!a)
         return RFN_FAIL(RFN_INVALID, "attention_update: attention is NULL");
-    enum rfn_status status = rfn_bucket_check(a, bucket);
+    enum rfn_status status =
+        rfn_object_of(stream, RFN_OBJECT_STREAM, "stream", a->device);
+    if (status == RFN_OK)
+        status = rfn_bucket_check(a, bucket);
     if (status != RFN_OK)
         return status;
     RFN_RANGE(RFN_RANGE_UPDATE, bucket->requests, 0, 0);

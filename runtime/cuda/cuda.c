@@ -156,6 +156,34 @@ static cudaError_t make_fault(struct rfn_cuda *d)
     return code;
 }
 
+#define TENTHS(version) (version) / 1000, (version) % 1000 / 10 /* 12040: 12, 4 */
+
+void rfn_cuda_missing(int code, int driver, const char *visible, char *ret_reason,
+                      size_t bytes)
+{
+    if (code == cudaErrorInsufficientDriver && driver == 0)
+        snprintf(ret_reason, bytes, "no CUDA driver: libcuda.so.1 was not found");
+    else if (code == cudaErrorInsufficientDriver)
+        snprintf(
+            ret_reason, bytes,
+            "no CUDA driver that is new enough: it knows CUDA %d.%d, this build needs "
+            "%d.%d",
+            TENTHS(driver), TENTHS(CUDART_VERSION));
+    else if (code == cudaErrorNoDevice && visible)
+        snprintf(ret_reason, bytes,
+                 "no CUDA device: the driver sees none with CUDA_VISIBLE_DEVICES=%.64s",
+                 visible);
+    else if (code == cudaErrorNoDevice)
+        snprintf(ret_reason, bytes, "no CUDA device: the driver (CUDA %d.%d) sees none",
+                 TENTHS(driver));
+    else
+        snprintf(ret_reason, bytes, "no CUDA device: %d, %s", code,
+                 cudaGetErrorString((cudaError_t)code));
+}
+
+/* The oldest architecture that any kernel is compiled for. */
+#define OLDEST_ARCH 80
+
 static int open_device(const struct rfn_device_desc *desc, void **ret_impl, char *reason,
                        size_t reason_bytes)
 {
@@ -164,18 +192,21 @@ static int open_device(const struct rfn_device_desc *desc, void **ret_impl, char
     cudaError_t code = cudaGetDeviceCount(&count);
     if (code != cudaSuccess || count == 0)
     {
+        int driver = 0;
         cudaGetLastError();
-        if (code == cudaSuccess || code == cudaErrorNoDevice)
-            snprintf(reason, reason_bytes, "no CUDA device");
-        else
-            snprintf(reason, reason_bytes, "no CUDA driver: %s",
-                     cudaGetErrorString(code));
-        return code == cudaSuccess ? (int)cudaErrorNoDevice : (int)code;
+        if (cudaDriverGetVersion(&driver) != cudaSuccess)
+            cudaGetLastError();
+        if (code == cudaSuccess)
+            code = cudaErrorNoDevice;
+        rfn_cuda_missing((int)code, driver, getenv("CUDA_VISIBLE_DEVICES"), reason,
+                         reason_bytes);
+        return (int)code;
     }
     if (desc->ordinal >= count)
     {
-        snprintf(reason, reason_bytes, "no CUDA device %d: there are %d", desc->ordinal,
-                 count);
+        snprintf(reason, reason_bytes,
+                 "no CUDA device %d: there %s %d, the first is number 0", desc->ordinal,
+                 count == 1 ? "is" : "are", count);
         return (int)cudaErrorInvalidDevice;
     }
     struct rfn_cuda *d = calloc(1, sizeof *d);
@@ -193,16 +224,29 @@ static int open_device(const struct rfn_device_desc *desc, void **ret_impl, char
     int before = rfn_cuda_enter(d);
     const char *step = "reading its properties";
     code = fill_in(d);
+    if (code == cudaSuccess && d->sm_arch < OLDEST_ARCH)
+    {
+        step = "choosing kernels";
+        code = cudaErrorNoKernelImageForDevice;
+        rfn_cuda_say("they need sm_80 or later");
+    }
     if (code == cudaSuccess)
     {
         step = "loading the kernels";
         code = rfn_cuda_preload(d);
+    }
+    if (code == cudaSuccess)
+    {
+        step = "making a stream";
+        code = cudaStreamCreateWithFlags(&d->waiting, cudaStreamNonBlocking);
     }
     if (code == cudaSuccess && d->check)
     {
         step = "allocating the fault record";
         code = make_fault(d);
     }
+    if (code != cudaSuccess && d->waiting)
+        cudaStreamDestroy(d->waiting);
     int rc = rfn_cuda_leave(d, before, code);
     if (rc == 0)
     {
@@ -224,6 +268,7 @@ static void close_device(void *impl)
     int before = rfn_cuda_enter(d);
     cudaError_t code = cudaDeviceSynchronize();
     cudaError_t freed = cudaFree(d->fault);
+    cudaStreamDestroy(d->waiting);
     rfn_cuda_leave(d, before, code != cudaSuccess ? code : freed);
     stop_listening();
     rfn_cuda_captures_free(d);
@@ -339,6 +384,7 @@ const struct rfn_backend rfn_backend_cuda = {
     .graph_destroy = rfn_cuda_graph_destroy,
     .graph_instantiate = rfn_cuda_graph_instantiate,
     .exec_launch = rfn_cuda_exec_launch,
+    .exec_upload = rfn_cuda_exec_upload,
     .exec_update = rfn_cuda_exec_update,
     .exec_destroy = rfn_cuda_exec_destroy,
 };

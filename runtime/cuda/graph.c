@@ -282,43 +282,57 @@ int rfn_cuda_graph_instantiate(void *impl, void *graph, void **ret_exec)
     struct rfn_cuda_graph *g = graph;
     struct rfn_cuda_exec *e = calloc(1, sizeof *e);
     int before = rfn_cuda_enter(d);
-    cudaError_t code = e ? cudaEventCreateWithFlags(&e->done, cudaEventDisableTiming)
-                         : cudaErrorMemoryAllocation;
-    if (code != cudaSuccess)
-        goto free_exec;
-    code = cudaGraphInstantiate(&e->exec, g->graph, 0);
-    if (code != cudaSuccess)
-        goto destroy_event;
-    atomic_fetch_add(&g->holders, 1);
-    e->graph = g;
-    *ret_exec = e;
-    return rfn_cuda_leave(d, before, cudaSuccess);
-
-destroy_event:
-    cudaEventDestroy(e->done);
-free_exec:
-    free(e);
+    cudaError_t code =
+        e ? cudaGraphInstantiate(&e->exec, g->graph, 0) : cudaErrorMemoryAllocation;
+    if (code == cudaSuccess)
+    {
+        atomic_fetch_add(&g->holders, 1);
+        atomic_init(&e->used, 0);
+        e->graph = g;
+        *ret_exec = e;
+    }
+    else
+        free(e);
     return rfn_cuda_leave(d, before, code);
 }
 
+/* The one driver call of a step. */
 int rfn_cuda_exec_launch(void *impl, void *exec, void *stream)
 {
     struct rfn_cuda *d = impl;
-    const struct rfn_cuda_exec *e = exec;
+    struct rfn_cuda_exec *e = exec;
     int before = rfn_cuda_enter(d);
     cudaError_t code = cudaGraphLaunch(e->exec, stream);
     if (code == cudaSuccess)
-        code = cudaEventRecord(e->done, stream);
+        atomic_store_explicit(&e->used, 1, memory_order_release);
     return rfn_cuda_leave(d, before, code);
 }
 
-/* An event's wait is forbidden while somebody captures in global mode; this one concerns no
- * capture, so the thread steps out of the way for its duration. */
-static cudaError_t wait_for(cudaEvent_t event)
+int rfn_cuda_exec_upload(void *impl, void *exec, void *stream)
+{
+    struct rfn_cuda *d = impl;
+    struct rfn_cuda_exec *e = exec;
+    int before = rfn_cuda_enter(d);
+    cudaError_t code = cudaGraphUpload(e->exec, stream);
+    if (code == cudaSuccess)
+        atomic_store_explicit(&e->used, 1, memory_order_release);
+    return rfn_cuda_leave(d, before, code);
+}
+
+/* An upload is ordered behind every launch of its executable, on whatever stream that was
+ * and whatever became of the stream since (it was destroyed, it captures now, it was
+ * another thread's): so nothing has to be noted at a launch. Waiting is forbidden while
+ * somebody captures in global mode; this wait concerns no capture, so the thread steps out
+ * of the way for its duration. */
+static cudaError_t wait_for(const struct rfn_cuda *d, struct rfn_cuda_exec *e)
 {
     enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    if (!atomic_load_explicit(&e->used, memory_order_acquire))
+        return cudaSuccess;
     cudaError_t switched = cudaThreadExchangeStreamCaptureMode(&mode);
-    cudaError_t code = cudaEventSynchronize(event);
+    cudaError_t code = cudaGraphUpload(e->exec, d->waiting);
+    if (code == cudaSuccess)
+        code = cudaStreamSynchronize(d->waiting);
     if (switched == cudaSuccess)
         cudaThreadExchangeStreamCaptureMode(&mode);
     return code;
@@ -329,16 +343,16 @@ int rfn_cuda_exec_destroy(void *impl, void *exec)
     struct rfn_cuda *d = impl;
     struct rfn_cuda_exec *e = exec;
     int before = rfn_cuda_enter(d);
-    cudaError_t waited = wait_for(e->done);
+    cudaError_t waited = wait_for(d, e);
     cudaError_t code = cudaGraphExecDestroy(e->exec);
     /* A capture forbids it: everything stays. A lost device: everything goes. */
     if (code >= cudaErrorStreamCaptureUnsupported &&
         code <= cudaErrorStreamCaptureWrongThread)
         return rfn_cuda_leave(d, before, code);
-    cudaError_t step[] = { waited, code, cudaEventDestroy(e->done), let_go(e->graph) };
+    cudaError_t step[] = { waited, code, let_go(e->graph) };
     free(e);
     code = cudaSuccess;
-    for (int i = 0; i < 4 && code == cudaSuccess; i++)
+    for (int i = 0; i < 3 && code == cudaSuccess; i++)
         code = step[i];
     return rfn_cuda_leave(d, before, code);
 }

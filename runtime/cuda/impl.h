@@ -50,7 +50,7 @@ struct rfn_cuda_graph
 struct rfn_cuda_exec
 {
     cudaGraphExec_t exec;
-    cudaEvent_t done; /* recorded behind every launch */
+    atomic_int used; /* launched or uploaded, so that something may be in flight */
     struct rfn_cuda_graph *graph;
 };
 
@@ -65,6 +65,7 @@ struct rfn_cuda
     int code_arch; /* whose instructions the loaded kernels have: 90 or 80 (portable) */
     int shared_bytes_max;
     struct rfn_fault *fault; /* device memory; NULL outside check mode */
+    cudaStream_t waiting;    /* for the ends of executables; nothing else runs on it */
     pthread_mutex_t mutex;   /* guards `capture` and the lists in it; never on replay */
     struct rfn_cuda_capture *capture;
 };
@@ -78,6 +79,11 @@ void rfn_cuda_say(const char *text);
 
 /* A function of the driver's; NULL where the driver is older than it. */
 void *rfn_cuda_driver_entry(const char *name, unsigned version);
+
+/* Says why no device is there: the code of asking for their number, the driver's version (0:
+ * none) and what CUDA_VISIBLE_DEVICES says (NULL: nothing). */
+void rfn_cuda_missing(int code, int driver, const char *visible, char *ret_reason,
+                      size_t bytes);
 
 /* Address that is the calling thread's own. */
 const void *rfn_cuda_thread(void);
@@ -135,6 +141,7 @@ int rfn_cuda_graph_count(void *impl, void *graph, int32_t node[RFN_NODE_TYPES]);
 int rfn_cuda_graph_destroy(void *impl, void *graph);
 int rfn_cuda_graph_instantiate(void *impl, void *graph, void **ret_exec);
 int rfn_cuda_exec_launch(void *impl, void *exec, void *stream);
+int rfn_cuda_exec_upload(void *impl, void *exec, void *stream);
 int rfn_cuda_exec_destroy(void *impl, void *exec);
 
 /* nodes.c */

@@ -329,6 +329,26 @@ int rfn_host_exec_launch(void *impl, void *exec, void *stream)
     return rfn_host_leave(d, code);
 }
 
+/* There is nowhere to upload to; the order stays. */
+int rfn_host_exec_upload(void *impl, void *exec, void *stream)
+{
+    struct rfn_host_device *d = impl;
+    struct rfn_host_exec *x = exec;
+    int code = rfn_host_enter(d);
+    if (code)
+        return code;
+    struct rfn_host_stream *s = rfn_host_resolve(d, stream);
+    code = s ? rfn_host_ask(d, RFN_CALL_exec_upload, s, NULL, 0, NULL) : RFN_CODE_NOMEM;
+    if (!code)
+    {
+        struct rfn_host_work nothing = { .type = RFN_NODE_EMPTY };
+        code = rfn_host_submit(d, s, &nothing, x->last, NULL, NULL);
+    }
+    if (!code)
+        rfn_host_follow(d, x, s);
+    return rfn_host_leave(d, code);
+}
+
 int rfn_host_exec_update(void *impl, void *exec, void *node, const struct rfn_op *op,
                          const void *args)
 {

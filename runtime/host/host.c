@@ -362,6 +362,7 @@ const struct rfn_backend rfn_backend_host = {
     .graph_destroy = rfn_host_graph_destroy,
     .graph_instantiate = rfn_host_graph_instantiate,
     .exec_launch = rfn_host_exec_launch,
+    .exec_upload = rfn_host_exec_upload,
     .exec_update = rfn_host_exec_update,
     .exec_destroy = rfn_host_exec_destroy,
     .touches = rfn_host_touches,

@@ -354,6 +354,7 @@ int rfn_host_graph_nodes(void *impl, void *graph, struct rfn_native_node *ret,
 int rfn_host_graph_destroy(void *impl, void *graph);
 int rfn_host_graph_instantiate(void *impl, void *graph, void **ret_exec);
 int rfn_host_exec_launch(void *impl, void *exec, void *stream);
+int rfn_host_exec_upload(void *impl, void *exec, void *stream);
 int rfn_host_exec_update(void *impl, void *exec, void *node, const struct rfn_op *op,
                          const void *args);
 int rfn_host_exec_destroy(void *impl, void *exec);

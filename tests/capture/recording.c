@@ -155,7 +155,7 @@ int main(int argc, char **argv)
     }
     printf("%d of %d recorded rows compared, %d differ\n", compared, n, wrong);
     harness_check(&h, "every call of the front end was recorded",
-                  only || compared == 2640, "%d rows", compared);
+                  only || compared == 2670, "%d rows", compared);
     harness_check(&h,
                   flips ? "exactly the falsified rows differ"
                         : "the device does what the driver does",

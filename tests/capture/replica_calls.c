@@ -285,6 +285,11 @@ static int exec_launch(struct replica_env *e)
     return replica_code(rfn_exec_launch(e->exec, e->stream));
 }
 
+static int exec_upload(struct replica_env *e)
+{
+    return replica_code(rfn_exec_upload(e->exec, e->stream));
+}
+
 static int exec_update(struct replica_env *e)
 {
     struct rfn_index_topk_args args = mark_args_of(e, 1);
@@ -444,6 +449,7 @@ const struct replica_call replica_calls[] = {
     { "cudaGraphInstantiate", 0, 0, make_graph, NULL, instantiate },
     { "cudaGraphExecDestroy", 0, 0, make_exec, NULL, exec_destroy },
     { "cudaGraphLaunch", SEEN_DEVICE, 0, make_exec, NULL, exec_launch },
+    { "cudaGraphUpload", 0, 0, make_exec, NULL, exec_upload },
     { "cudaGraphExecKernelNodeSetParams", 0, 0, make_exec, NULL, exec_update },
     { "cudaGraphAddChildGraphNode:capture", 0, 0, make_graph, NULL, add_child },
     { "cudaStreamBeginCapture", 0, 0, NULL, NULL, begin_on_stream },

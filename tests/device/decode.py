@@ -14,10 +14,10 @@ import tempfile
 OK, ENVIRONMENT, ARGUMENTS, FINDINGS = 0, 1, 2, 3
 KEYS = ("device geometry layers requests finished waited steps tokens graphs buckets_used "
         "replays padding_waste eager_steps findings bit_equal max_rel_err pages_leaked "
-        "tokens_per_s update_us replay_us host_us_per_step first_replay_s").split()
+        "graph_bytes tokens_per_s update_us launch_us replay_us host_us_per_step first_replay_s").split()
 GOOD = ('{"timestamp": 0, "input_length": %d, "output_length": %d, "hash_ids": [%s]}\n')
 # Same bits whatever the schedule: everything but times.
-TIMES = {"tokens_per_s", "update_us", "replay_us", "host_us_per_step", "first_replay_s"}
+TIMES = {"tokens_per_s", "update_us", "launch_us", "replay_us", "host_us_per_step", "first_replay_s"}
 
 
 class Check:

@@ -283,7 +283,7 @@ static void the_least_recently_used_graph_goes(struct world *w)
     /* One that fits nowhere takes nobody's place. */
     noted.sets = 11;
     REFUSED(t, rfn_ladder_prepare(ladder, 1, 0), RFN_LIMIT,
-            "bucket 1x2 alone|22528|20480");
+            "bucket 1x2 alone|26752|24320");
     struct rfn_ladder_info after = info_of(w, ladder);
     HOLDS(t, memcmp(&info, &after, sizeof info) == 0);
     OK(t, rfn_ladder_destroy(&ladder));

@@ -106,6 +106,7 @@ static int calls_of_host_function;
     Y(graph_destroy, G, rfn_graph_destroy((struct rfn_graph **)&w->object[GRAPH]))       \
     Y(graph_instantiate, G, rfn_graph_instantiate(GRA(w), (void *)&w->out.pointer))      \
     Y(exec_launch, X | S, rfn_exec_launch(EXE(w), STR(w)))                               \
+    Y(exec_upload, X | S, rfn_exec_upload(EXE(w), STR(w)))                               \
     Y(exec_update, X, rfn_exec_update(EXE(w), 0, &w->topk))                              \
     Y(exec_destroy, X, rfn_exec_destroy((struct rfn_exec **)&w->object[EXEC]))
 

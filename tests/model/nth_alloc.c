@@ -321,6 +321,7 @@ static enum rfn_status check_create(struct world *w)
     X(end, w->graph, rfn_capture_end(w->s, &w->graph))                                   \
     X(instantiate, w->exec, rfn_graph_instantiate(w->graph, &w->exec))                   \
     X(update, NULL, rfn_exec_update(w->exec, 3, &w->mark))                               \
+    X(ready, NULL, rfn_exec_upload(w->exec, w->fork))                                    \
     X(launch, NULL, rfn_exec_launch(w->exec, w->s))                                      \
     X(again, NULL, rfn_exec_launch(w->exec, MINE(w)))                                    \
     X(sync, NULL, rfn_copy_sync(w->dev, w->many[0], w->many[1], 64))
