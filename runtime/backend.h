@@ -117,6 +117,8 @@ struct rfn_backend
     int (*stream_wait)(void *impl, void *stream, void *event, uint32_t flags);
 
     int (*event_create)(void *impl, void **ret);
+    /* Without times, which makes a record cheaper. NULL: no cheaper one. */
+    int (*event_create_plain)(void *impl, void **ret);
     int (*event_destroy)(void *impl, void *event);
     int (*event_record)(void *impl, void *event, void *stream, uint32_t flags);
     int (*event_sync)(void *impl, void *event);

@@ -62,6 +62,10 @@ enum rfn_status rfn_stream_check(struct rfn_stream *stream,
 enum rfn_status rfn_object_of(const void *object, enum rfn_object_type type,
                               const char *what, struct rfn_device *device);
 
+/* rfn_event_create of one that has no time: for order only. */
+enum rfn_status rfn_event_create_plain(struct rfn_device *device,
+                                       struct rfn_event **ret_event);
+
 /* Drops a reference to a body; frees it and the backend's graph with the last. */
 void rfn_body_drop(struct rfn_device *device, struct rfn_body *body);
 

@@ -236,8 +236,10 @@ enum rfn_status rfn_stream_wait(struct rfn_stream *stream, struct rfn_event *eve
         device->backend->stream_wait(device->impl, stream->native, event->native, flags));
 }
 
-enum rfn_status rfn_event_create(struct rfn_device *device, struct rfn_event **ret_event)
+static enum rfn_status create_event(struct rfn_device *device, int plain,
+                                    struct rfn_event **ret_event)
 {
+    const struct rfn_backend *backend;
     struct rfn_call_event call;
     enum rfn_status status = rfn_object_check(device, RFN_OBJECT_DEVICE, "device");
     if (status != RFN_OK)
@@ -250,13 +252,27 @@ enum rfn_status rfn_event_create(struct rfn_device *device, struct rfn_event **r
     struct rfn_event *e = rfn_object_create(RFN_OBJECT_EVENT, device);
     if (!e)
         return RFN_LIMIT;
+    backend = device->backend;
     status = rfn_call_end(&call, device,
-                          device->backend->event_create(device->impl, &e->native));
+                          plain && backend->event_create_plain
+                              ? backend->event_create_plain(device->impl, &e->native)
+                              : backend->event_create(device->impl, &e->native));
     if (status == RFN_OK)
         *ret_event = e;
     else
         rfn_object_destroy(e);
     return status;
+}
+
+enum rfn_status rfn_event_create(struct rfn_device *device, struct rfn_event **ret_event)
+{
+    return create_event(device, 0, ret_event);
+}
+
+enum rfn_status rfn_event_create_plain(struct rfn_device *device,
+                                       struct rfn_event **ret_event)
+{
+    return create_event(device, 1, ret_event);
 }
 
 enum rfn_status rfn_event_destroy(struct rfn_event **event)

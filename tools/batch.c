@@ -58,8 +58,11 @@ int batch_create(const struct batch_desc *desc, struct batch *ret_batch)
     batch.q_lens = malloc(seats * sizeof(batch.q_lens[0]));
     batch.table = malloc(seats * (size_t)desc->table_pages * sizeof(batch.table[0]));
     batch.made = malloc((size_t)blocks);
-    if (batch.seat == NULL || batch.lens == NULL || batch.q_lens == NULL ||
-        batch.table == NULL || batch.made == NULL ||
+    batch.new_from = calloc(seats, sizeof(batch.new_from[0]));
+    batch.new_to = calloc(seats, sizeof(batch.new_to[0]));
+    if (batch.new_from == NULL || batch.new_to == NULL || batch.seat == NULL ||
+        batch.lens == NULL || batch.q_lens == NULL || batch.table == NULL ||
+        batch.made == NULL ||
         pages_create(desc->pages, block_pages, desc->seed, &batch.pages) != 0)
     {
         batch_destroy(&batch);
@@ -77,6 +80,8 @@ void batch_destroy(struct batch *batch)
     free(batch->q_lens);
     free(batch->table);
     free(batch->made);
+    free(batch->new_from);
+    free(batch->new_to);
     *batch = (struct batch) { 0 };
 }
 
@@ -109,6 +114,7 @@ static void grow(struct batch *batch, int32_t s, int64_t tokens)
         batch->promised_pages--;
         batch->changed = 1;
     }
+    batch->new_to[s] = (int32_t)seat->pages;
 }
 
 static void leave(struct batch *batch, int32_t s)
@@ -132,6 +138,8 @@ static void leave(struct batch *batch, int32_t s)
         batch->lens[s] = batch->lens[last];
         batch->q_lens[s] = batch->q_lens[last];
         memcpy(row, row_of(batch, last), (size_t)seat->pages * sizeof(row[0]));
+        batch->new_from[s] = 0;
+        batch->new_to[s] = (int32_t)seat->pages;
     }
     batch->changed = 1;
 }
@@ -146,6 +154,7 @@ static void sit_down(struct batch *batch, const struct trace_request *request)
                                   .promised_pages = batch_request_pages(
                                       request, batch->desc.page_tokens) };
     batch->promised_pages += seat->promised_pages;
+    batch->new_from[s] = 0;
     memset(batch->made, 1, (size_t)request->blocks);
     for (int64_t i = 0; i < seat->blocks; i++)
     {
@@ -216,6 +225,7 @@ void batch_end_step(struct batch *batch)
     batch->now_us += batch->desc.us_per_step;
     for (int32_t s = 0; s < batch->lives; s++)
     {
+        batch->new_from[s] = batch->new_to[s] = (int32_t)batch->seat[s].pages;
         batch->seat[s].made_tokens += batch->q_lens[s];
         batch->tokens += batch->q_lens[s];
     }

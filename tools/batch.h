@@ -44,6 +44,9 @@ struct batch
     int32_t *q_lens;         /* [seats] this step's tokens */
     int32_t *table;          /* [seats, table_pages] */
     uint8_t *made;           /* [largest number of blocks]: of the last admission */
+    int32_t *
+        new_from; /* [seats] entries of the table that the last step had not: from here */
+    int32_t *new_to; /* to here */
     int32_t lives;
     int changed; /* membership, pages or query lengths differ from the last step's */
     int64_t now_us;

@@ -118,6 +118,7 @@ struct engine
     int32_t buckets;
     int32_t buckets_max;
     int current;    /* the device advanced the lengths of the last step itself */
+    int handed;     /* and has its tables */
     uint8_t *delta; /* device: keys, then the number of live rows */
     struct engine_pinned ring[ENGINE_RING];
     int64_t turn;

@@ -49,6 +49,8 @@ static struct rfn_step step_of(const struct engine *engine, const struct batch *
         .table = batch->table,
         .table_stride = batch->desc.table_pages,
         .unchanged = engine->current && !batch->changed,
+        .new_from = engine->handed ? batch->new_from : NULL,
+        .new_to = engine->handed ? batch->new_to : NULL,
     };
 }
 
@@ -117,6 +119,7 @@ enum rfn_status engine_step(struct engine *engine, const struct batch *batch, in
         status = engine_record(engine, engine->stream, &bucket);
     }
     engine->current = status == RFN_OK && advance;
+    engine->handed = status == RFN_OK;
     return status;
 }
 
@@ -126,6 +129,7 @@ enum rfn_status engine_eager(struct engine *engine, const struct batch *batch)
     struct rfn_step step = step_of(engine, batch);
     struct rfn_bucket bucket;
     step.unchanged = 0;
+    step.new_from = step.new_to = NULL; /* this one saw no step before */
     ENGINE_TRY(rfn_attention_plan(attention, engine->stream, &step, &bucket));
     ENGINE_TRY(rfn_attention_update(attention, engine->stream, &bucket));
     for (int32_t l = 0; l < engine->desc.geometry->layers; l++)

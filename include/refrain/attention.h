@@ -99,6 +99,12 @@ struct rfn_step
     int32_t unchanged;
     /* 1: step_update adds each request's query length to its length behind the step. */
     int32_t advance;
+    /* [requests] each, or both NULL: rows are new as a whole. Entries new_from .. new_to - 1
+     * of request b's row are new, those in front and behind are what its number had in the
+     * step before; 0 .. n: a row of n entries, for another request than before. The host's
+     * work is then that of the new entries. */
+    const int32_t *new_from;
+    const int32_t *new_to;
 };
 
 /* One shape of a step: what a graph is captured for. */
@@ -181,7 +187,7 @@ RFN_API enum rfn_status rfn_attention_bind(struct rfn_attention *attention, int3
  *
  * Capture   Refused in one, of `stream` or begun by the calling thread; it is named, and
  *           stays active.
- * Stream    Enqueues at most one copy on `stream`, from a pinned ring slot whose last copy
+ * Stream    Enqueues at most two copies on `stream`, from a pinned ring slot whose last copy
  *           has happened; waits only when all slots are in flight. The copy goes where the
  *           last step reads: another stream than that step's has to wait for it first.
  * Threads   One at a time.

@@ -37,6 +37,13 @@ struct rfn_step_buffers
     int64_t bytes;    /* of everything */
 };
 
+/* Entries lo .. hi - 1 of a table's row; none where hi <= lo. */
+struct rfn_entries
+{
+    int32_t lo;
+    int32_t hi;
+};
+
 struct rfn_layer
 {
     int32_t source; /* itself, or the layer whose choice it uses */
@@ -79,6 +86,7 @@ struct rfn_attention
     int32_t slot_used[RFN_ATTENTION_RING]; /* a copy from it was enqueued */
     struct rfn_event *copied[RFN_ATTENTION_RING];
     struct rfn_handed handed;
+    struct rfn_entries *stale; /* [ring][R] what a slot's rows lack of handed.slot's */
     struct rfn_layer *layer;
 };
 

@@ -145,7 +145,7 @@ static void assign_choices(struct rfn_attention *a)
 static struct rfn_attention *make_object(const struct rfn_geometry *g, int32_t requests)
 {
     size_t layers = (size_t)g->layers, R = (size_t)requests, name = strlen(g->name) + 1;
-    size_t ints = 4 * R + (g->index_source ? layers : 0);
+    size_t ints = (4 + 2 * RFN_ATTENTION_RING) * R + (g->index_source ? layers : 0);
     struct rfn_attention *a =
         calloc(1, sizeof *a + layers * sizeof *a->layer + ints * sizeof(int32_t) + name);
     if (!a)
@@ -157,6 +157,8 @@ static struct rfn_attention *make_object(const struct rfn_geometry *g, int32_t r
     a->handed.pages = next + 2 * R;
     a->handed.columns = next + 3 * R;
     next += 4 * R;
+    a->stale = (struct rfn_entries *)next;
+    next += 2 * RFN_ATTENTION_RING * R;
     a->geometry = *g;
     if (g->index_source)
     {
@@ -192,7 +194,7 @@ static enum rfn_status allocate(struct rfn_attention *a)
         return status;
     a->ring = ring;
     for (int i = 0; status == RFN_OK && i < RFN_ATTENTION_RING; i++)
-        status = rfn_event_create(a->device, &a->copied[i]);
+        status = rfn_event_create_plain(a->device, &a->copied[i]);
     if (status != RFN_OK)
         return status;
     /* No requests: what is launched before the first plan is an idle step. */

@@ -13,7 +13,17 @@
 
 static int64_t pages_for(const struct rfn_attention *a, int64_t tokens)
 {
-    return (tokens + a->geometry.page_tokens - 1) / a->geometry.page_tokens;
+    /* In 32 bits, which divide faster: both are positive, and tokens were i32 or a sum of
+     * two. */
+    return ((uint32_t)tokens + (uint32_t)a->geometry.page_tokens - 1) /
+           (uint32_t)a->geometry.page_tokens;
+}
+
+/* The same for request b; as a rule what it needed in the step before, without a division. */
+static int64_t pages_of(const struct rfn_attention *a, int32_t b, int64_t tokens)
+{
+    const int64_t guess = a->handed.pages[b], P = a->geometry.page_tokens;
+    return tokens <= guess * P && tokens > (guess - 1) * P ? guess : pages_for(a, tokens);
 }
 
 /* Lengths of one request; adds it to the plan. */
@@ -43,47 +53,32 @@ static enum rfn_status check_lengths(const struct rfn_attention *a, int32_t b,
     return RFN_OK;
 }
 
-/* Entries [from, pages) of a row with `columns` entries. */
-static enum rfn_status check_pages(const struct rfn_attention *a, int32_t b,
-                                   const int32_t *row, int64_t columns, int64_t from,
-                                   int64_t pages)
+static enum rfn_status check_room(int32_t b, int64_t columns, int64_t pages)
 {
     if (pages > columns)
         return RFN_FAIL(RFN_INVALID,
                         "request %d: its context needs %" PRId64
                         " pages, but its table has %" PRId64,
                         b, pages, columns);
-    /* Without a way out the loop is vectorised; a good step, the usual one, has no use of
-     * one. */
+    return RFN_OK;
+}
+
+/* Entries [from, to) of a row. Without a way out the loop is vectorised; a good row, the
+ * usual one, has no use of one. */
+static enum rfn_status check_entries(const struct rfn_attention *a, int32_t b,
+                                     const int32_t *row, int64_t from, int64_t to)
+{
     const uint32_t most = (uint32_t)a->limits.pages;
     uint32_t bad = 0;
-    for (int64_t i = from; i < pages; i++)
+    for (int64_t i = from; i < to; i++)
         bad |= (uint32_t)row[i] >= most;
-    for (int64_t i = from; bad && i < pages; i++)
+    for (int64_t i = from; bad && i < to; i++)
         if (row[i] < 0 || row[i] >= a->limits.pages)
             return RFN_FAIL(RFN_INVALID,
                             "request %d: entry %" PRId64
                             " of its table is page %d, but the pools have %" PRId64,
                             b, i, row[i], a->limits.pages);
     return RFN_OK;
-}
-
-static enum rfn_status check_full(const struct rfn_attention *a,
-                                  const struct rfn_step *step, struct rfn_plan *plan)
-{
-    enum rfn_status status = RFN_OK;
-    if (step->requests && (!step->lens || !step->table))
-        return RFN_FAIL(RFN_INVALID, "step: %d requests, but %s is NULL", step->requests,
-                        step->lens ? "table" : "lens");
-    for (int32_t b = 0; status == RFN_OK && b < step->requests; b++)
-    {
-        int32_t q = step->q_lens ? step->q_lens[b] : a->limits.next_n;
-        status = check_lengths(a, b, step->lens[b], q, plan);
-        if (status == RFN_OK)
-            status = check_pages(a, b, step->table + b * step->table_stride,
-                                 step->table_stride, 0, pages_for(a, step->lens[b]));
-    }
-    return status;
 }
 
 static char *slot_at(const struct rfn_attention *a, int32_t slot)
@@ -94,6 +89,102 @@ static char *slot_at(const struct rfn_attention *a, int32_t slot)
 static int32_t *slot_row(const struct rfn_attention *a, int32_t slot, int64_t b)
 {
     return (int32_t *)(slot_at(a, slot) + a->at.table_at) + b * a->width;
+}
+
+static int64_t least(int64_t x, int64_t y)
+{
+    return x < y ? x : y;
+}
+
+static int64_t most(int64_t x, int64_t y)
+{
+    return x > y ? x : y;
+}
+
+/* What of a row is new. */
+static struct rfn_entries fresh_of(const struct rfn_attention *a,
+                                   const struct rfn_step *step, int32_t b)
+{
+    if (step->new_from)
+        return (struct rfn_entries) { step->new_from[b], step->new_to[b] };
+    return (struct rfn_entries) { 0, (int32_t)least(step->table_stride, a->width) };
+}
+
+/* Nothing of the row before it stays. */
+static int is_whole(struct rfn_entries fresh)
+{
+    return fresh.lo == 0 && fresh.hi > 0;
+}
+
+/* Entries of a row once the new ones are in. */
+static int64_t columns_of(const struct rfn_attention *a, struct rfn_entries fresh,
+                          int32_t b)
+{
+    return is_whole(fresh) ? fresh.hi : most(a->handed.columns[b], fresh.hi);
+}
+
+/* A row of which a part is new: the rest must have been handed over. */
+static enum rfn_status check_part(const struct rfn_attention *a,
+                                  const struct rfn_step *step, int32_t b, int64_t pages)
+{
+    const struct rfn_handed *h = &a->handed;
+    const struct rfn_entries fresh = fresh_of(a, step, b);
+    const int64_t room = least(step->table_stride, a->width);
+    const int32_t *row = step->table + b * step->table_stride;
+    int32_t requests = h->valid ? h->requests : 0;
+    if (fresh.lo == fresh.hi && b < requests && pages <= h->pages[b] && fresh.lo >= 0 &&
+        fresh.lo <= h->columns[b])
+        return RFN_OK; /* most rows of most steps */
+    if (fresh.lo < 0 || fresh.hi < fresh.lo || fresh.hi > room)
+        return RFN_FAIL(
+            RFN_INVALID,
+            "request %d: entries %d to %d of its table are new, but a row has "
+            "%" PRId64,
+            b, fresh.lo, fresh.hi, room);
+    if (!is_whole(fresh) && (b >= requests || fresh.lo > h->columns[b]))
+        return RFN_FAIL(RFN_INVALID,
+                        "request %d: entries %d to %d of its table are new, but %d were "
+                        "handed over before them",
+                        b, fresh.lo, fresh.hi, b < requests ? h->columns[b] : 0);
+    enum rfn_status status = check_room(b, columns_of(a, fresh, b), pages);
+    if (status == RFN_OK)
+        status = check_entries(a, b, row, fresh.lo, least(fresh.hi, pages));
+    if (status != RFN_OK || is_whole(fresh))
+        return status;
+    const int32_t *old = slot_row(a, h->slot, b);
+    status = check_entries(a, b, old, h->pages[b], least(fresh.lo, pages));
+    if (status == RFN_OK)
+        status = check_entries(a, b, old, most(fresh.hi, h->pages[b]), pages);
+    return status;
+}
+
+static enum rfn_status check_full(const struct rfn_attention *a,
+                                  const struct rfn_step *step, struct rfn_plan *plan)
+{
+    enum rfn_status status = RFN_OK;
+    if (step->requests && (!step->lens || !step->table))
+        return RFN_FAIL(RFN_INVALID, "step: %d requests, but %s is NULL", step->requests,
+                        step->lens ? "table" : "lens");
+    if (step->requests && !step->new_from != !step->new_to)
+        return RFN_FAIL(RFN_INVALID,
+                        "step: new_from is %p, new_to is %p: both or neither",
+                        (const void *)step->new_from, (const void *)step->new_to);
+    for (int32_t b = 0; status == RFN_OK && b < step->requests; b++)
+    {
+        int32_t q = step->q_lens ? step->q_lens[b] : a->limits.next_n;
+        const int64_t pages = pages_of(a, b, step->lens[b]);
+        status = check_lengths(a, b, step->lens[b], q, plan);
+        if (status == RFN_OK && step->new_from)
+            status = check_part(a, step, b, pages);
+        else if (status == RFN_OK)
+        {
+            status = check_room(b, step->table_stride, pages);
+            if (status == RFN_OK)
+                status =
+                    check_entries(a, b, step->table + b * step->table_stride, 0, pages);
+        }
+    }
+    return status;
 }
 
 /* Length of a request in this step when the device advanced it behind the last one. */
@@ -130,8 +221,10 @@ static enum rfn_status check_unchanged(const struct rfn_attention *a,
                             b, step->q_lens[b], h->q_lens[b]);
         status = check_lengths(a, b, len, h->q_lens[b], plan);
         if (status == RFN_OK)
-            status = check_pages(a, b, slot_row(a, h->slot, b), h->columns[b],
-                                 h->pages[b], pages_for(a, len));
+            status = check_room(b, h->columns[b], pages_for(a, len));
+        if (status == RFN_OK)
+            status = check_entries(a, b, slot_row(a, h->slot, b), h->pages[b],
+                                   pages_for(a, len));
     }
     return status;
 }
@@ -164,59 +257,135 @@ enum rfn_status rfn_plan_check(const struct rfn_attention *attention,
 
 /* ---- handing over ---------------------------------------------------------------- */
 
+/* The step has had its frame: that the device lives, that no capture is concerned, whose
+ * stream it is. What follows goes to the device without one of its own. */
+static enum rfn_status done(const struct rfn_attention *a, int code)
+{
+    return code ? rfn_call_failed(a->device, "attention_plan", code) : RFN_OK;
+}
+
 /* Waits for the last copy from a slot. The event was recorded outside captures, so another
  * thread's capture has nothing to fear from the wait. */
 static enum rfn_status wait_for_slot(const struct rfn_attention *a, int32_t slot)
 {
+    const struct rfn_backend *backend = a->device->backend;
+    void *impl = a->device->impl;
     enum rfn_capture_mode mode = RFN_CAPTURE_RELAXED;
     if (!a->slot_used[slot])
         return RFN_OK;
-    enum rfn_status status = rfn_thread_mode_exchange(a->device, &mode);
+    enum rfn_status status = done(a, backend->thread_mode(impl, &mode));
     if (status != RFN_OK)
         return status;
-    status = rfn_event_sync(a->copied[slot]);
-    enum rfn_status back = rfn_thread_mode_exchange(a->device, &mode);
-    return status == RFN_OK ? back : status;
+    status = done(a, backend->event_sync(impl, a->copied[slot]->native));
+    int back = backend->thread_mode(impl, &mode);
+    return status == RFN_OK ? done(a, back) : status;
 }
 
-static void pack(const struct rfn_attention *a, int32_t slot, const struct rfn_step *step)
+/* Copies entries of a row. */
+static void copy_entries(int32_t *to, const int32_t *from, struct rfn_entries r)
 {
-    const int64_t R = a->limits.requests, W = a->width, n = step->requests;
-    const int64_t columns = step->table_stride < W ? step->table_stride : W;
+    if (r.lo < r.hi)
+        memcpy(to + r.lo, from + r.lo, (size_t)(r.hi - r.lo) * sizeof *to);
+}
+
+/* Brings a row of a slot up to date: what it missed while other slots were in use, then
+ * what is new, which the others miss from now on. */
+static void pack_row(const struct rfn_attention *a, int32_t slot,
+                     const struct rfn_step *step, int32_t b)
+{
+    const int64_t R = a->limits.requests;
+    const struct rfn_entries fresh = fresh_of(a, step, b);
+    int32_t *row = slot_row(a, slot, b);
+    const struct rfn_entries *missed = &a->stale[slot * R + b];
+    if (fresh.lo >= fresh.hi && missed->lo >= missed->hi)
+        return;
+    if (!is_whole(fresh) && slot != a->handed.slot)
+        copy_entries(row, slot_row(a, a->handed.slot, b), *missed);
+    copy_entries(row, step->table + b * step->table_stride, fresh);
+    if (!step->new_from && fresh.hi < a->width)
+        memset(row + fresh.hi, 0xff,
+               (size_t)(a->width - fresh.hi) * sizeof *row); /* -1 */
+    for (int32_t s = 0; s < RFN_ATTENTION_RING; s++)
+    {
+        struct rfn_entries *stale = &a->stale[s * R + b];
+        if (s == slot)
+            *stale = (struct rfn_entries) { 0, 0 };
+        else if (is_whole(fresh) || stale->hi <= stale->lo)
+            *stale = fresh;
+        else if (fresh.lo < fresh.hi)
+            *stale = (struct rfn_entries) { (int32_t)least(stale->lo, fresh.lo),
+                                            (int32_t)most(stale->hi, fresh.hi) };
+    }
+}
+
+/* Returns the requests whose rows the device lacks. */
+static struct rfn_entries pack(const struct rfn_attention *a, int32_t slot,
+                               const struct rfn_step *step)
+{
+    const int64_t R = a->limits.requests, n = step->requests;
+    struct rfn_entries rows = { (int32_t)n, 0 };
     char *base = slot_at(a, slot);
     int32_t *lens = (int32_t *)(base + ((char *)a->at.lens - (char *)a->at.header));
     int32_t *q_lens = (int32_t *)(base + ((char *)a->at.q_lens - (char *)a->at.header));
-    for (int64_t b = 0; b < R; b++)
-    {
-        lens[b] = b < n ? step->lens[b] : 0;
-        q_lens[b] = b >= n ? 0 : step->q_lens ? step->q_lens[b] : a->limits.next_n;
-    }
+    copy_entries(lens, step->lens, (struct rfn_entries) { 0, (int32_t)n });
     for (int64_t b = 0; b < n; b++)
+        q_lens[b] = step->q_lens ? step->q_lens[b] : a->limits.next_n;
+    memset(lens + n, 0, (size_t)(R - n) * sizeof *lens);
+    memset(q_lens + n, 0, (size_t)(R - n) * sizeof *q_lens);
+    for (int32_t b = 0; b < n; b++)
     {
-        int32_t *row = slot_row(a, slot, b);
-        memcpy(row, step->table + b * step->table_stride, (size_t)columns * sizeof *row);
-        memset(row + columns, 0xff, (size_t)(W - columns) * sizeof *row); /* -1 */
+        const struct rfn_entries fresh = fresh_of(a, step, b);
+        pack_row(a, slot, step, b);
+        if (fresh.lo >= fresh.hi)
+            continue;
+        rows.lo = (int32_t)least(rows.lo, b);
+        rows.hi = b + 1;
     }
+    return rows;
 }
 
-/* Behind it the slot is busy until its event. */
-static enum rfn_status enqueue(struct rfn_attention *a, struct rfn_stream *stream,
-                               int32_t slot, int64_t bytes)
+static enum rfn_status copy(const struct rfn_attention *a, struct rfn_stream *stream,
+                            int32_t slot, int64_t at, int64_t bytes)
 {
-    enum rfn_status status =
-        rfn_copy_async(stream, a->at.header, slot_at(a, slot), bytes);
+    const struct rfn_copy copy = {
+        .dst = (char *)a->at.header + at,
+        .src = slot_at(a, slot) + at,
+        .bytes = bytes,
+        .dst_kind = RFN_MEMORY_DEVICE,
+        .src_kind = RFN_MEMORY_PINNED,
+    };
+    return done(a,
+                a->device->backend->copy_async(a->device->impl, stream->native, &copy));
+}
+
+/* A second copy costs the host more than so many bytes cost the device: some 10 us. */
+#define APART_BYTES (512 << 10)
+
+/* The bytes in front of the table, or fewer, and rows of it. Behind it the slot is busy
+ * until its event. */
+static enum rfn_status enqueue(struct rfn_attention *a, struct rfn_stream *stream,
+                               int32_t slot, int64_t bytes, struct rfn_entries rows)
+{
+    const int64_t row_bytes = a->width * (int64_t)sizeof(int32_t);
+    const int64_t at = a->at.table_at + rows.lo * row_bytes;
+    const int apart = rows.lo < rows.hi && rows.lo * row_bytes > APART_BYTES;
+    if (!apart && rows.hi > 0)
+        bytes = a->at.table_at + rows.hi * row_bytes;
+    enum rfn_status status = copy(a, stream, slot, 0, bytes);
+    if (status == RFN_OK && apart)
+        status = copy(a, stream, slot, at, (rows.hi - rows.lo) * row_bytes);
     if (status != RFN_OK)
         return status;
     a->slot_used[slot] = 1;
     a->next_slot = (slot + 1) % RFN_ATTENTION_RING;
-    return rfn_event_record(a->copied[slot], stream, 0);
+    return done(a, a->device->backend->event_record(
+                       a->device->impl, a->copied[slot]->native, stream->native, 0));
 }
 
 /* Keeps what was handed over, for steps that say "unchanged". */
 static void remember(struct rfn_attention *a, const struct rfn_step *step, int32_t slot)
 {
     struct rfn_handed *h = &a->handed;
-    const int64_t columns = step->table_stride < a->width ? step->table_stride : a->width;
     for (int32_t b = 0; b < step->requests; b++)
     {
         if (step->unchanged)
@@ -225,9 +394,9 @@ static void remember(struct rfn_attention *a, const struct rfn_step *step, int32
         {
             h->lens[b] = step->lens[b];
             h->q_lens[b] = step->q_lens ? step->q_lens[b] : a->limits.next_n;
-            h->columns[b] = (int32_t)columns;
+            h->columns[b] = (int32_t)columns_of(a, fresh_of(a, step, b), b);
         }
-        h->pages[b] = (int32_t)pages_for(a, h->lens[b]);
+        h->pages[b] = (int32_t)pages_of(a, b, h->lens[b]);
     }
     h->requests = step->requests;
     h->advance = step->advance;
@@ -254,15 +423,16 @@ enum rfn_status rfn_plan_hand_over(struct rfn_attention *attention,
         status = wait_for_slot(a, slot);
         if (status != RFN_OK)
             return status;
+        struct rfn_entries rows = { 0, 0 };
         if (!step->unchanged)
         {
-            pack(a, slot, step);
-            bytes = a->at.table_at + step->requests * a->width * (int64_t)sizeof(int32_t);
+            rows = pack(a, slot, step);
+            bytes = a->at.table_at;
         }
         memcpy(slot_at(a, slot),
                (const int32_t[]) { step->requests, step->advance, 0, 0 },
                RFN_HEADER_INTS * sizeof(int32_t));
-        status = enqueue(a, stream, slot, bytes);
+        status = enqueue(a, stream, slot, bytes, rows);
         if (status != RFN_OK)
         {
             rfn_plan_forget(a); /* nobody knows what the device has */

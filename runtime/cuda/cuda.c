@@ -360,6 +360,7 @@ const struct rfn_backend rfn_backend_cuda = {
     .stream_query = rfn_cuda_stream_query,
     .stream_wait = rfn_cuda_stream_wait,
     .event_create = rfn_cuda_event_create,
+    .event_create_plain = rfn_cuda_event_create_plain,
     .event_destroy = rfn_cuda_event_destroy,
     .event_record = rfn_cuda_event_record,
     .event_sync = rfn_cuda_event_sync,

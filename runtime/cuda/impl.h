@@ -116,6 +116,7 @@ int rfn_cuda_stream_sync(void *impl, void *stream);
 int rfn_cuda_stream_query(void *impl, void *stream);
 int rfn_cuda_stream_wait(void *impl, void *stream, void *event, uint32_t flags);
 int rfn_cuda_event_create(void *impl, void **ret);
+int rfn_cuda_event_create_plain(void *impl, void **ret);
 int rfn_cuda_event_destroy(void *impl, void *event);
 int rfn_cuda_event_record(void *impl, void *event, void *stream, uint32_t flags);
 int rfn_cuda_event_sync(void *impl, void *event);

@@ -51,15 +51,24 @@ int rfn_cuda_stream_wait(void *impl, void *stream, void *event, uint32_t flags)
     return rfn_cuda_leave(d, before, cudaStreamWaitEvent(stream, event, flags));
 }
 
-int rfn_cuda_event_create(void *impl, void **ret)
+static int create_event(struct rfn_cuda *d, unsigned flags, void **ret)
 {
-    struct rfn_cuda *d = impl;
     cudaEvent_t event = NULL;
     int before = rfn_cuda_enter(d);
-    int rc = rfn_cuda_leave(d, before, cudaEventCreate(&event));
+    int rc = rfn_cuda_leave(d, before, cudaEventCreateWithFlags(&event, flags));
     if (rc == 0)
         *ret = event;
     return rc;
+}
+
+int rfn_cuda_event_create(void *impl, void **ret)
+{
+    return create_event(impl, cudaEventDefault, ret);
+}
+
+int rfn_cuda_event_create_plain(void *impl, void **ret)
+{
+    return create_event(impl, cudaEventDisableTiming, ret);
 }
 
 int rfn_cuda_event_destroy(void *impl, void *event)

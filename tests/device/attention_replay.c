@@ -100,6 +100,194 @@ static void device_advances_lengths(struct test *t, struct rng *rng)
     model_end(&m);
 }
 
+/* ---- rows in parts ----------------------------------------------------------------- */
+
+#define POISON_PAGE (-7) /* where the caller's table must not be read */
+
+struct parts
+{
+    struct live l;
+    int32_t have[R_MAX]; /* entries that were handed over */
+    int whole[R_MAX];    /* the number has another request than before */
+    int32_t from[R_MAX], to[R_MAX];
+    int32_t table[R_MAX * W];
+};
+
+static void swap_rows(struct live *l, int32_t a, int32_t b)
+{
+    for (int32_t i = 0; i < W; i++)
+    {
+        int32_t page = l->table[a * W + i];
+        l->table[a * W + i] = l->table[b * W + i];
+        l->table[b * W + i] = page;
+    }
+}
+
+/* Somebody leaves, and the last one takes that place; somebody comes. */
+static void parts_change(struct parts *p, struct rng *rng)
+{
+    struct live *l = &p->l;
+    if (l->requests > 1 && rng_below(rng, 4) == 0)
+    {
+        int32_t last = --l->requests, b = (int32_t)rng_below(rng, l->requests);
+        swap_rows(l, b, last);
+        l->lens[b] = l->lens[last];
+        l->q_lens[b] = l->q_lens[last];
+        p->whole[b] = 1;
+    }
+    if (l->requests < R_MAX && rng_below(rng, 4) == 0)
+    {
+        int32_t b = l->requests++;
+        l->q_lens[b] = (int32_t)rng_between(rng, 1, 2);
+        l->lens[b] = (int32_t)rng_between(rng, l->q_lens[b], 2 * P);
+        p->whole[b] = 1;
+    }
+}
+
+/* What is new of each row; the rest of the table is poison. */
+static struct rfn_step parts_step(struct parts *p, struct rng *rng)
+{
+    struct live *l = &p->l;
+    for (int32_t b = 0; b < l->requests; b++)
+    {
+        int32_t need = (l->lens[b] + P - 1) / P, *row = &l->table[b * W];
+        if (p->whole[b])
+        {
+            p->from[b] = 0;
+            p->have[b] = p->to[b] = (int32_t)rng_between(rng, need, W);
+        }
+        else if (need > p->have[b])
+        {
+            p->from[b] = p->have[b];
+            p->have[b] = p->to[b] = (int32_t)rng_between(rng, need, W);
+        }
+        else if (rng_below(rng, 5) == 0 && p->have[b] > 2) /* two pages change places */
+        {
+            int32_t last = p->have[b] - 1, page = row[1];
+            row[1] = row[last];
+            row[last] = page;
+            p->from[b] = 1;
+            p->to[b] = last + 1;
+        }
+        else
+            p->from[b] = p->to[b] = (int32_t)rng_below(rng, p->have[b] + 1);
+        p->whole[b] = 0;
+        for (int32_t i = 0; i < W; i++)
+            p->table[b * W + i] = i >= p->from[b] && i < p->to[b] ? row[i] : POISON_PAGE;
+    }
+    struct rfn_step step = live_step(l);
+    step.table = p->table;
+    step.new_from = p->from;
+    step.new_to = p->to;
+    return step;
+}
+
+/* Every row within what was handed over: the device may go on by itself. */
+static int parts_fit(const struct parts *p)
+{
+    for (int32_t b = 0; b < p->l.requests; b++)
+        if (p->whole[b] || (p->l.lens[b] + P - 1) / P > p->have[b])
+            return 0;
+    return 1;
+}
+
+static void rows_are_handed_over_in_parts(struct test *t, struct rng *rng)
+{
+    struct model m;
+    struct parts p = { 0 };
+    int in_parts = 0, alone = 0, advance = 0;
+    model_begin(&m, t, rng, 2, NULL, 2, 0);
+    struct rfn_exec *exec = capture(&m, &(struct rfn_bucket) { R_MAX, 2, 0 }, "parts");
+    p.l = live_random(rng, 3, P, 2);
+    for (int i = 0; i < 48; i++)
+    {
+        struct rfn_step step;
+        int32_t before = p.l.requests;
+        if (i)
+            parts_change(&p, rng);
+        for (int32_t b = 0; b < R_MAX; b++)
+            p.whole[b] |= i == 0;
+        if (i % 11 == 5)
+        {
+            step = live_step(&p.l);
+            for (int32_t b = 0; b < p.l.requests; b++)
+            {
+                p.have[b] = W;
+                p.whole[b] = 0;
+            }
+        }
+        else if (advance && p.l.requests == before && parts_fit(&p) && i % 2)
+        {
+            step = (struct rfn_step) { .requests = p.l.requests, .unchanged = 1 };
+            alone++;
+        }
+        else
+        {
+            step = parts_step(&p, rng);
+            in_parts++;
+        }
+        step.advance = advance = rng_below(rng, 3) > 0;
+        replay(&m, exec, &step, &p.l, "rows in parts");
+        for (int32_t b = 0; b < p.l.requests; b++)
+        {
+            p.l.lens[b] += step.advance ? p.l.q_lens[b] : 0;
+            if (p.l.lens[b] > S - 2)
+                p.l.lens[b] = 3, advance = 0; /* not what the device has */
+        }
+    }
+    HOLDS(t, in_parts > 20 && alone > 2);
+    OK(t, rfn_exec_destroy(&exec));
+    model_end(&m);
+}
+
+static void parts_that_do_not_fit_are_refused(struct test *t, struct rng *rng)
+{
+    struct model m;
+    struct rfn_bucket bucket;
+    model_begin(&m, t, rng, 1, NULL, 2, 0);
+    struct live l = live_random(rng, 3, P, 1);
+    int32_t from[] = { 0, 0, 0 }, to[] = { 2, 1, 1 };
+    l.requests = 2;
+    struct rfn_step step = live_step(&l);
+    step.new_from = from;
+    REFUSED(t, rfn_attention_plan(m.a, m.s, &step, &bucket), RFN_INVALID, "new_to|both");
+    step.new_to = to;
+    to[1] = 0; /* nothing is new, and nothing was there */
+    REFUSED(t, rfn_attention_plan(m.a, m.s, &step, &bucket), RFN_INVALID,
+            "request 1|0 to 0|0 were handed over");
+    to[1] = 1;
+    OK(t, rfn_attention_plan(m.a, m.s, &step, &bucket));
+    from[0] = 3;
+    to[0] = 4;
+    REFUSED(t, rfn_attention_plan(m.a, m.s, &step, &bucket), RFN_INVALID,
+            "request 0|3 to 4|2 were handed over");
+    from[0] = 2;
+    to[0] = W + 1;
+    REFUSED(t, rfn_attention_plan(m.a, m.s, &step, &bucket), RFN_INVALID,
+            "request 0|2 to 9|a row has 8");
+    from[0] = 2;
+    to[0] = 1;
+    REFUSED(t, rfn_attention_plan(m.a, m.s, &step, &bucket), RFN_INVALID,
+            "request 0|2 to 1");
+    from[0] = to[0] = 2;
+    l.lens[0] = 2 * P + 1;
+    REFUSED(t, rfn_attention_plan(m.a, m.s, &step, &bucket), RFN_INVALID,
+            "request 0|needs 3 pages|has 2");
+    to[0] = 3;
+    l.table[2] = PAGES;
+    REFUSED(t, rfn_attention_plan(m.a, m.s, &step, &bucket), RFN_INVALID,
+            "request 0|entry 2|pools have");
+    l.table[2] = 1;
+    from[1] = to[1] = 1;
+    l.requests = step.requests = 3; /* the third one's number is new */
+    from[2] = to[2] = 1;
+    REFUSED(t, rfn_attention_plan(m.a, m.s, &step, &bucket), RFN_INVALID,
+            "request 2|1 to 1|0 were handed over");
+    from[2] = 0;
+    OK(t, rfn_attention_plan(m.a, m.s, &step, &bucket));
+    model_end(&m);
+}
+
 /* "Unchanged" is still checked: limits, pages, and what the caller believes. */
 static void unchanged_steps_are_checked(struct test *t, struct rng *rng)
 {
@@ -306,6 +494,8 @@ int main(int argc, char **argv)
     replays_follow_the_plan(&t, &rng, 2, 0);
     replays_follow_the_plan(&t, &rng, 8, 3 * S * 4);
     device_advances_lengths(&t, &rng);
+    rows_are_handed_over_in_parts(&t, &rng);
+    parts_that_do_not_fit_are_refused(&t, &rng);
     unchanged_steps_are_checked(&t, &rng);
     steps_queue_up(&t, &rng);
     captures_refuse_what_is_not_of_a_graph(&t, &rng);
