@@ -14,9 +14,8 @@
  *   Errors    RFN_INVALID for a NULL, destroyed or foreign object, naming what it is.
  *             RFN_CAPTURE when a rule of stream capture forbids the call; rfn_last_code()
  *             then holds CUDA's number. On error nothing is enqueued and no output is set.
- *             RFN_DEVICE once the device is lost, naming the first cause; destroying,
- *             freeing, releasing and closing work then as ever. The first call to see the
- *             loss reports it, and if it is one of those it has done its work.
+ *             RFN_DEVICE once the device is lost, naming the first cause; what destroys,
+ *             frees, releases or closes works as ever, also if it is the first to see it.
  *
  * What the host device cannot model: kernels that spin on mapped memory, timing, occupancy,
  * other people's kernels, memory nodes, managed memory, peers, conditional nodes, and calls
@@ -252,8 +251,7 @@ RFN_API enum rfn_status rfn_memory_import(struct rfn_device *device, void *addre
                                           int64_t bytes, enum rfn_memory_kind kind);
 
 /**
- * Forgets imported memory. It goes even when a graph holds it (its owner decides); launching
- * such a graph is then refused.
+ * Forgets imported memory, though a graph holds it; launching that one is then refused.
  *
  * Capture   Safe.
  */
@@ -522,8 +520,7 @@ RFN_API enum rfn_status rfn_graph_instantiate(struct rfn_graph *graph,
                                               struct rfn_exec **ret_exec);
 
 /**
- * Launches an executable: one call, nothing allocated. Launches of one executable run one
- * after the other.
+ * Launches an executable: one call, nothing allocated. Its launches run one after another.
  *
  * Capture   On a capturing stream: 900 and invalidated. Elsewhere it runs now.
  * Stream    Asynchronous.
@@ -533,12 +530,11 @@ RFN_API enum rfn_status rfn_graph_instantiate(struct rfn_graph *graph,
 RFN_API enum rfn_status rfn_exec_launch(struct rfn_exec *exec, struct rfn_stream *stream);
 
 /**
- * Puts an executable where the device runs it, so that its first launch pays nothing. The
- * stream's later work is ordered behind every earlier launch of the executable, on whatever
- * stream that was. The host device has nowhere to put it and keeps the order.
+ * Puts an executable where it runs, so that its first launch pays nothing. The stream's later
+ * work comes behind every earlier launch of it, on whatever stream that was.
  *
  * Capture   On a capturing stream: 900 and invalidated. Elsewhere it is done now.
- * Stream    Asynchronous. Nothing is run.
+ * Stream    Asynchronous.
  */
 RFN_API enum rfn_status rfn_exec_upload(struct rfn_exec *exec, struct rfn_stream *stream);
 
