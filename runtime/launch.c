@@ -151,7 +151,9 @@ enum rfn_status rfn_op_launch(struct rfn_stream *stream, const struct rfn_op *op
     }
     if (status != RFN_OK)
         return status;
-    if (code == RFN_CODE_NOT_SUPPORTED)
+    /* A planner that refuses has said why. */
+    if (code == RFN_CODE_NOT_SUPPORTED &&
+        (device->backend == &rfn_backend_host ? !op->host : !op->cuda))
         return rfn_error_at(__FILE__, __LINE__, RFN_UNSUPPORTED, code,
                             "%s has no twin for the %s device", op->name,
                             device->backend->name);
