@@ -45,6 +45,7 @@ static const struct rfn_operand operands[] = {
 static const struct rfn_scalar scalars[] = {
     { "scale", offsetof(ARGS, scale), sizeof(float), 0 },
     { "empty_lse_positive", offsetof(ARGS, empty_lse_positive), sizeof(int32_t), 0 },
+    { "batch_invariant", offsetof(ARGS, batch_invariant), sizeof(int32_t), 0 },
 };
 
 static int sources(const ARGS *a)
@@ -102,6 +103,9 @@ static enum rfn_status check(const void *v)
     if (a->empty_lse_positive != 0 && a->empty_lse_positive != 1)
         return RFN_FAIL(RFN_INVALID, "empty_lse_positive: %d, but 0 or 1 is needed",
                         a->empty_lse_positive);
+    if (a->batch_invariant != 0 && a->batch_invariant != 1)
+        return RFN_FAIL(RFN_INVALID, "batch_invariant: %d, but 0 or 1 is needed",
+                        a->batch_invariant);
     return check_second(a, info);
 }
 

@@ -4,8 +4,9 @@
  * A block has 16, 32 or 64 heads of one row and runs over tiles of 64 keys with an online
  * softmax. Where rows and heads alone do not fill the GPU, the blocks of a cluster share the
  * tiles of a row and merge what they have through each other's shared memory, in the order
- * of their ranks. Heads a block and blocks a cluster follow from shapes and the GPU; the
- * number of tiles follows from the row's own lengths. A row's bits depend on nothing else.
+ * of their ranks (sm_90). Heads a block and blocks a cluster follow from shapes and the GPU,
+ * with batch_invariant not from the number of rows; the number of tiles follows from the
+ * row's own lengths. A row's bits depend on nothing else.
  */
 #include "kernels/cuda/mla_block.cuh"
 #include "kernels/cuda/plan.cuh"
@@ -42,12 +43,12 @@ using namespace mla;
         }                                                                                \
     }
 
-template <int First, int Second, int Heads>
-__global__ void __launch_bounds__(THREADS, shape<First, Second, Heads>::on_sm)
+template <int First, int Second, int Heads, bool Small>
+__global__ void __launch_bounds__(THREADS, shape<First, Second, Heads, Small>::on_sm)
     sparse_mla_kernel(FORMALS)
 {
     const job a = JOB;
-    attend<shape<First, Second, Heads>, 1>(a);
+    attend<shape<First, Second, Heads, Small>, 1>(a);
 }
 
 template <int First, int Second, int Heads, int Splits>
@@ -58,8 +59,10 @@ __cluster_dims__(Splits, 1, 1)
     __launch_bounds__(THREADS, shape<First, Second, Heads>::on_sm)
         sparse_mla_cluster_kernel(FORMALS)
 {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
     const job a = JOB;
     attend<shape<First, Second, Heads>, Splits>(a);
+#endif
 }
 
 /* ---- choosing a kernel ---------------------------------------------------------------- */
@@ -71,33 +74,41 @@ constexpr enum rfn_format B576 = RFN_LATENT_BF16_576;
 struct variant
 {
     enum rfn_format first, second;
-    int32_t heads, splits, on_sm;
+    int32_t heads, splits, on_sm, stages;
     uint32_t shared_bytes;
     const void *kernel;
 };
 
-/* Of two that are thought to be equally fast the first is taken. */
-#define VARIANTS(ONE, SPLIT)                                                             \
+/* Of two that are thought to be equally fast the first is taken. The small ones are for GPUs
+ * whose blocks can have 163 KiB (sm_80) or 99 KiB of shared memory. */
+#define VARIANTS(ONE, SPLIT, SMALL)                                                      \
     SPLIT(F656, F656, 16, 8), SPLIT(F656, F656, 16, 4), SPLIT(F656, F656, 16, 2),        \
         ONE(F656, F656, 16), SPLIT(F656, F656, 64, 2), ONE(F656, F656, 64),              \
-        SPLIT(F584, F584, 16, 8), SPLIT(F584, F584, 16, 4), SPLIT(F584, F584, 16, 2),    \
-        ONE(F584, F584, 16), ONE(F584, F584, 64), SPLIT(B576, B576, 16, 8),              \
-        SPLIT(B576, B576, 32, 4), ONE(B576, B576, 32), ONE(F656, B576, 16)
+        SMALL(F656, F656, 16), SPLIT(F584, F584, 16, 8), SPLIT(F584, F584, 16, 4),       \
+        SPLIT(F584, F584, 16, 2), ONE(F584, F584, 16), ONE(F584, F584, 64),              \
+        SMALL(F584, F584, 16), SPLIT(B576, B576, 16, 8), SPLIT(B576, B576, 32, 4),       \
+        ONE(B576, B576, 32), SMALL(B576, B576, 16), ONE(F656, B576, 16),                 \
+        SMALL(F656, B576, 16)
 
+#define DESCRIBE(first, second, heads, splits, small, kernel)                            \
+    {                                                                                    \
+        first, second, heads, splits, shape<first, second, heads, small>::on_sm,         \
+            shape<first, second, heads, small>::stages,                                  \
+            sizeof(shared_memory<shape<first, second, heads, small>>),                   \
+            (const void *)kernel                                                         \
+    }
 #define ONE(first, second, heads)                                                        \
-    {                                                                                    \
-        first, second, heads, 1, shape<first, second, heads>::on_sm,                     \
-            sizeof(shared_memory<shape<first, second, heads>>),                          \
-            (const void *)sparse_mla_kernel<first, second, heads>                        \
-    }
+    DESCRIBE(first, second, heads, 1, false,                                             \
+             (sparse_mla_kernel<first, second, heads, false>))
+#define SMALL(first, second, heads)                                                      \
+    DESCRIBE(first, second, heads, 1, true,                                              \
+             (sparse_mla_kernel<first, second, heads, true>))
 #define SPLIT(first, second, heads, splits)                                              \
-    {                                                                                    \
-        first, second, heads, splits, shape<first, second, heads>::on_sm,                \
-            sizeof(shared_memory<shape<first, second, heads>>),                          \
-            (const void *)sparse_mla_cluster_kernel<first, second, heads, splits>        \
-    }
-const struct variant variants[] = { VARIANTS(ONE, SPLIT) };
+    DESCRIBE(first, second, heads, splits, false,                                        \
+             (sparse_mla_cluster_kernel<first, second, heads, splits>))
+const struct variant variants[] = { VARIANTS(ONE, SPLIT, SMALL) };
 #undef ONE
+#undef SMALL
 #undef SPLIT
 
 /* Clusters that an H200 runs at once with one block an SM: SMs come in groups (GPCs) that a
@@ -112,7 +123,7 @@ int64_t clusters_at_once(const struct rfn_plan_env *env, int splits)
 int64_t estimate(const struct variant *v, int64_t T, int64_t H, int64_t tiles,
                  const struct rfn_plan_env *env)
 {
-    static const int64_t tile[] = { 2550, 3200, 4750 }, fixed[] = { 1500, 2500, 4000 };
+    static const int64_t tile[] = { 2550, 3200, 4560 }, fixed[] = { 1500, 2500, 4000 };
     static const int64_t fixed_split[] = { 4500, 6500, 10000 };
     constexpr int64_t tile_shared = 3850; /* of two blocks on one SM */
     int size = v->heads / 32;
@@ -121,22 +132,88 @@ int64_t estimate(const struct variant *v, int64_t T, int64_t H, int64_t tiles,
     int64_t at_once = clusters_at_once(env, v->splits);
     int64_t turns = (clusters + at_once - 1) / at_once;
     int64_t each = (tiles + v->splits - 1) / v->splits;
+    int64_t alone = tile[size] * (v->stages == 1 ? 2 : 1);
     if (v->on_sm == 1)
-        return turns * (once + each * tile[size]);
-    return turns / 2 * (once + each * tile_shared) +
-           turns % 2 * (once + each * tile[size]);
+        return turns * (once + each * alone);
+    return turns / 2 * (once + each * (v->stages == 1 ? 2 * alone : tile_shared)) +
+           turns % 2 * (once + each * alone);
+}
+
+struct work
+{
+    enum rfn_format first, second;
+    int64_t H, tiles;
+    const struct rfn_plan_env *env;
+};
+
+/* The fastest for `rows` rows. NULL: none fits; *ret_least is what one would need. */
+const struct variant *fastest(const struct work *w, int64_t rows, uint32_t *ret_least)
+{
+    const struct variant *best = NULL;
+    for (const struct variant &v : variants)
+    {
+        if (v.first != w->first || v.second != w->second ||
+            (v.splits > 1 && w->env->sm_arch < 90))
+            continue;
+        if (v.shared_bytes < *ret_least)
+            *ret_least = v.shared_bytes;
+        if ((int64_t)v.shared_bytes > w->env->shared_bytes_max)
+            continue;
+        if (!best || estimate(&v, rows, w->H, w->tiles, w->env) <
+                         estimate(best, rows, w->H, w->tiles, w->env))
+            best = &v;
+    }
+    return best;
+}
+
+/* The one for all numbers of rows: least slowed down where it is slowed down most. */
+const struct variant *steadiest(const struct work *w, uint32_t *ret_least)
+{
+    constexpr int sizes = 8; /* 1, 2, 4 .. 128 rows */
+    const struct variant *best = NULL;
+    int64_t fast[sizes] = {}, least = 0;
+    for (int i = 0; i < sizes; i++)
+    {
+        const struct variant *v = fastest(w, 1ll << i, ret_least);
+        if (!v)
+            return NULL;
+        fast[i] = estimate(v, 1ll << i, w->H, w->tiles, w->env);
+    }
+    for (const struct variant &v : variants)
+    {
+        if (v.first != w->first || v.second != w->second ||
+            (v.splits > 1 && w->env->sm_arch < 90) ||
+            (int64_t)v.shared_bytes > w->env->shared_bytes_max)
+            continue;
+        int64_t most = 0; /* per mille */
+        for (int i = 0; i < sizes; i++)
+        {
+            int64_t of = estimate(&v, 1ll << i, w->H, w->tiles, w->env) * 1000 / fast[i];
+            most = of > most ? of : most;
+        }
+        if (!best || most < least)
+        {
+            best = &v;
+            least = most;
+        }
+    }
+    return best;
 }
 
 } // namespace
 
 extern "C" {
 
-#define ONE(first, second, heads) (const void *)sparse_mla_kernel<first, second, heads>
+#define ONE(first, second, heads)                                                        \
+    (const void *)sparse_mla_kernel<first, second, heads, false>
+#define SMALL(first, second, heads)                                                      \
+    (const void *)sparse_mla_kernel<first, second, heads, true>
 #define SPLIT(first, second, heads, splits)                                              \
     (const void *)sparse_mla_cluster_kernel<first, second, heads, splits>
 extern const void *const rfn_sparse_mla_cuda_kernels[];
-const void *const rfn_sparse_mla_cuda_kernels[] = { VARIANTS(ONE, SPLIT), NULL };
+const void *const rfn_sparse_mla_cuda_kernels[] = { VARIANTS(ONE, SPLIT, SMALL), NULL };
 #undef ONE
+#undef SMALL
 #undef SPLIT
 
 enum rfn_status rfn_sparse_mla_cuda(const void *args, const struct rfn_plan_env *env,
@@ -159,21 +236,15 @@ enum rfn_status rfn_sparse_mla_cuda(const void *args, const struct rfn_plan_env 
     for (int i = 0; i < 1 + two; i++)
         n += (from[i]->indices.shape[1] + TILE - 1) / TILE;
 
-    const struct variant *best = NULL;
-    for (const struct variant &v : variants)
-    {
-        if (v.first != first || v.second != second ||
-            (int64_t)v.shared_bytes > env->shared_bytes_max ||
-            (v.splits > 1 && env->sm_arch < 90))
-            continue;
-        if (!best || estimate(&v, T, H, n, env) < estimate(best, T, H, n, env))
-            best = &v;
-    }
+    const struct work work = { first, second, H, n, env };
+    uint32_t least = UINT32_MAX;
+    const struct variant *best =
+        a->batch_invariant ? steadiest(&work, &least) : fastest(&work, T, &least);
     if (!best)
         return rfn_error(RFN_UNSUPPORTED,
-                         "sparse_mla: no kernel for format %s and a GPU with %d bytes of "
-                         "shared memory a block",
-                         rfn_format_query(first)->name, env->shared_bytes_max);
+                         "sparse_mla: format %s needs %u bytes of shared memory a block, "
+                         "the GPU has %d",
+                         rfn_format_query(second)->name, least, env->shared_bytes_max);
     int64_t blocks = (H + best->heads - 1) / best->heads;
     int64_t grid = T * blocks * best->splits;
     if (grid > INT32_MAX)

@@ -39,6 +39,8 @@ static const struct cli_option table[] = {
            "shorten prompts so that no context is longer (the geometry's)"),
     OPTION("--verify", "N", CLI_INT, verify, 0, 1000000000,
            "verify N steps, spread evenly over the run (0)"),
+    OPTION("--batch-invariant", "0|1", CLI_INT, batch_invariant, 0, 1,
+           "1: equal bits in every bucket, for some time (0)"),
     OPTION("--seed", "N", CLI_U64, seed, 0, 0, "of the synthetic content (1)"),
     OPTION("--json", "FILE", CLI_TEXT, json, 0, 0, "write the totals as JSON"),
     OPTION("--ranges", "FILE", CLI_TEXT, ranges, 0, 0,

@@ -225,6 +225,7 @@ static enum rfn_status set_up(struct engine *engine)
         .next_n = desc->next_n,
         .context = desc->context_tokens,
         .pages = desc->pages,
+        .batch_invariant = desc->batch_invariant,
     };
     for (int32_t i = 0; i < (desc->verify ? 2 : 1); i++)
     {

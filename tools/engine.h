@@ -41,7 +41,8 @@ struct engine_desc
     uint64_t seed;
     const int32_t *bucket; /* NULL: the ladder's default list */
     int32_t buckets;
-    int verify;          /* 1: what verification needs is allocated as well */
+    int verify; /* 1: what verification needs is allocated as well */
+    int32_t batch_invariant;
     engine_plant *plant; /* in the first capture, or NULL */
     int64_t plant_bytes; /* of `plant_target` */
 };

@@ -27,6 +27,7 @@ struct options
     int64_t pool_pages;    /* 0: as many as the run can use, under 2 GiB */
     int64_t context_limit; /* 0: the geometry's */
     int64_t verify;
+    int64_t batch_invariant;
     uint64_t seed;
 };
 

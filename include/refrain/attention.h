@@ -60,6 +60,9 @@ struct rfn_attention_limits
     int64_t pages;    /* B, of every pool */
     /* At most this for scores, at least a row of the context; rows go in chunks; 0: 256 MiB */
     int64_t logits_bytes;
+    /* 1: a row has the same bits in every bucket, not only on every run of one. What it costs
+     * is said at rfn_sparse_mla; no other op of a step looks at the number of rows. */
+    int32_t batch_invariant;
 };
 
 /* The caches of one layer. */

@@ -177,6 +177,38 @@ __device__ __forceinline__ pair slots_of(const job &a, const tiles &of, int64_t 
     return ret;
 }
 
+/* The same by way of shared memory: fetched while another tile is worked on, taken when its
+ * copy starts, so that no register waits for global memory. Where two blocks share an SM
+ * that would be slower. */
+template <class S>
+__device__ __forceinline__ void fetch_slots(shared_memory<S> *m, const job &a,
+                                            const tiles &of, int64_t t, int i)
+{
+    int key = (int)threadIdx.x / 32 * 8 + (int)threadIdx.x % 32;
+    int tile = of.rank + of.step * i, s = tile >= of.first;
+    int column = (tile - (s ? of.first : 0)) * TILE + key;
+    int length = tile >= of.first + of.second ? 0 : s ? of.length1 : of.length0;
+    const int32_t *row =
+        s ? a.indices[1] + t * a.index_row[1] : a.indices[0] + t * a.index_row[0];
+    __syncwarp(); /* taken by all */
+    if (threadIdx.x % 32 < 8)
+        rfn_copy_4(rfn_shared_address(&m->slot[key]), row + column, column < length);
+}
+
+template <class S>
+__device__ __forceinline__ pair take_slots(const shared_memory<S> *m, const tiles &of,
+                                           int i)
+{
+    int key = (int)threadIdx.x / 32 * 8 + (int)threadIdx.x % 32 / 8;
+    int tile = of.rank + of.step * i, s = tile >= of.first;
+    int column = (tile - (s ? of.first : 0)) * TILE + key;
+    int length = s ? of.length1 : of.length0;
+    pair ret;
+    ret.slot[0] = column < length ? m->slot[key] : -1;
+    ret.slot[1] = column + 4 < length ? m->slot[key + 4] : -1;
+    return ret;
+}
+
 /* Half of a tile's copy; the second half says which keys count. */
 template <class S>
 __device__ __forceinline__ void copy_tile(shared_memory<S> *m, const job &a,
@@ -368,7 +400,7 @@ template <class S, int Splits> __device__ __forceinline__ void attend(const job 
     of.step = Splits;
     int n = of.count();
 
-    constexpr int ahead = S::stages - 1;
+    constexpr int ahead = S::stages == 1 ? 1 : S::stages - 1;
 #pragma unroll
     for (int i = 0; i < ahead; i++)
     {
@@ -378,9 +410,13 @@ template <class S, int Splits> __device__ __forceinline__ void attend(const job 
             copy_tile(m, a, of, t, i, keys, 0, notes);
             copy_tile(m, a, of, t, i, keys, 1, notes);
         }
+        if (S::stages != 2 && i == ahead - 1)
+            fetch_slots(m, a, of, t, ahead);
         rfn_copy_commit();
     }
-    pair keys = slots_of(a, of, t, ahead);
+    pair keys = { { -1, -1 } };
+    if (S::stages == 2)
+        keys = slots_of(a, of, t, ahead);
     load_queries(m, a, t, h0);
     rfn_copy_wait<ahead - 1>();
     __syncthreads();
@@ -393,7 +429,8 @@ template <class S, int Splits> __device__ __forceinline__ void attend(const job 
     int unit = fp8 ? UNIT_MIN : UNIT_ONE;
 
     /* Between two barriers lie PV of one tile and QK of the next. Copies are started there:
-     * with two stages around QK, with three around PV, when the place is free. */
+     * with two stages around QK, with three around PV, when the place is free. With one stage
+     * all wait for the copy behind PV. */
 #pragma unroll 1
     for (int i = 0; i < n; i++)
     {
@@ -430,7 +467,10 @@ template <class S, int Splits> __device__ __forceinline__ void attend(const job 
             rfn_copy_wait<ahead - 2>(); /* of tile i + 1 */
         __syncthreads();
         if (S::stages > 2 && copies)
+        {
+            keys = take_slots(m, of, i + ahead);
             copy_tile(m, a, of, t, i + ahead, keys, 0, notes);
+        }
         if (chosen)
         {
             if (S::mixed && second)
@@ -441,15 +481,27 @@ template <class S, int Splits> __device__ __forceinline__ void attend(const job 
         if (S::stages > 2 && copies)
         {
             copy_tile(m, a, of, t, i + ahead, keys, 1, notes);
-            keys = slots_of(a, of, t, i + ahead + 1);
+            fetch_slots(m, a, of, t, i + ahead + 1);
         }
         if (S::stages > 2)
-            rfn_copy_commit();
-        else
         {
-            rfn_copy_wait<0>();
-            __syncthreads();
+            rfn_copy_commit();
+            continue;
         }
+        if (S::stages == 1)
+        {
+            __syncthreads(); /* the place is free */
+            if (copies)
+            {
+                keys = take_slots(m, of, i + 1);
+                copy_tile(m, a, of, t, i + 1, keys, 0, notes);
+                copy_tile(m, a, of, t, i + 1, keys, 1, notes);
+                fetch_slots(m, a, of, t, i + 2);
+            }
+            rfn_copy_commit();
+        }
+        rfn_copy_wait<0>();
+        __syncthreads();
     }
 
 #pragma unroll

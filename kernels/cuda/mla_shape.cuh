@@ -62,15 +62,16 @@ template <> struct layout<RFN_LATENT_BF16_576>
 };
 
 /* How a block is divided. `heads` is 16, 32 or 64; eight warps are m_warps of heads times
- * n_warps of keys times k_warps of dimensions in QK, and of V / 8 columns each in PV. */
-template <int First, int Second, int Heads> struct shape
+ * n_warps of keys times k_warps of dimensions in QK, and of V / 8 columns each in PV. A small
+ * one makes do with little shared memory: one tile of keys, which nothing is copied behind. */
+template <int First, int Second, int Heads, bool Small = false> struct shape
 {
     static constexpr int first = First;
     static constexpr int second = Second;
     static constexpr bool mixed = First != Second;
     static constexpr int heads = Heads;
-    static constexpr int m_warps = Heads == 64 ? 2 : 1;
-    static constexpr int n_warps = Heads == 32 ? 2 : 4;
+    static constexpr int m_warps = Heads == 64 ? 4 : 1;
+    static constexpr int n_warps = Heads == 16 ? 4 : 2;
     static constexpr int k_warps = WARPS / m_warps / n_warps;
     static constexpr int m_tiles = Heads / 16; /* of the block */
     static constexpr int m_qk = m_tiles / m_warps;
@@ -80,14 +81,14 @@ template <int First, int Second, int Heads> struct shape
                                      : layout<Second>::pitch;
     /* Two small blocks share an SM: one computes while the other waits. */
     static constexpr int on_sm = Heads == 16 && pitch < 1024 ? 2 : 1;
-    static constexpr int stages = pitch > 1024 || on_sm == 2 ? 2 : 3;
+    static constexpr int stages = Small ? 1 : pitch > 1024 || on_sm == 2 ? 2 : 3;
     /* Fragments of the queries, one set a format. */
     static constexpr int steps_first = 4 * layout<First>::chunks;
     static constexpr int steps = steps_first + (mixed ? 4 * layout<Second>::chunks : 0);
     static constexpr bool f16 = layout<First>::fp8_chunks > 0;
     static constexpr bool bf16 = First != RFN_LATENT_FP8_656 || mixed;
     /* Of the dimensions of a scale in QK, as far as registers allow. */
-    static constexpr int unroll = Heads < 64 ? 4 : First == RFN_LATENT_FP8_656 ? 2 : 1;
+    static constexpr int unroll = Heads == 64 ? 1 : Small ? 2 : 4;
     /* Softmax: rows of a warp, threads of a row, groups of four keys of a thread. */
     static constexpr int rows = Heads / WARPS;
     static constexpr int parts = 32 / rows;
@@ -108,6 +109,7 @@ template <class S> struct shared_memory
     float max[S::heads];    /* when all is done, for the rest of the cluster */
     float sum[S::heads];
     float share[S::heads][8]; /* of the output of a block of the cluster */
+    int32_t slot[TILE];       /* of the tile that is copied next */
     /* Bit r of byte w: key 8 * w + r counts. */
     alignas(8) unsigned char chosen[S::stages][WARPS];
 };

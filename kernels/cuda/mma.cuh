@@ -128,6 +128,14 @@ static __device__ __forceinline__ void rfn_copy_8(uint32_t shared, const void *g
                  : "memory");
 }
 
+static __device__ __forceinline__ void rfn_copy_4(uint32_t shared, const void *global,
+                                                  bool wanted)
+{
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared),
+                 "l"(global), "r"(wanted ? 4 : 0)
+                 : "memory");
+}
+
 static __device__ __forceinline__ void rfn_copy_commit()
 {
     asm volatile("cp.async.commit_group;" ::: "memory");

@@ -77,6 +77,7 @@ static enum rfn_status check_limits(const struct rfn_geometry *g,
         { "context", l.context, 1, g->context },
         { "pages", l.pages, 1, SLOTS_MAX / g->page_tokens },
         { "logits_bytes", l.logits_bytes, row_bytes, INT64_MAX },
+        { "batch_invariant", l.batch_invariant, 0, 1 },
     };
     for (size_t i = 0; i < RFN_COUNT(range); i++)
         if (range[i].value < range[i].least || range[i].value > range[i].most)

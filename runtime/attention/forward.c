@@ -142,6 +142,7 @@ static enum rfn_status attend(const struct walk *w)
         .out = rows_of(&io->out, 0, w->T),
         .lse = rows_of(&io->lse, 0, w->T),
         .scale = w->a->geometry.scale,
+        .batch_invariant = w->a->limits.batch_invariant,
     };
     return w->emit(w->stream, &rfn_op_sparse_mla, &args);
 }

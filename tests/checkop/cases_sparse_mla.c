@@ -235,6 +235,7 @@ static void build(struct ck_case *c, const void *param)
         a->lse = ck_tensor(c, RFN_F32, CK_OUTPUT, p->gap ? 5 : 0, p->T, p->H, 0);
     a->scale = scale_of(p->format);
     a->empty_lse_positive = p->empty_positive;
+    a->batch_invariant = (int32_t)rng_below(&c->rng, 2);
 }
 
 /* One row's head against doubles; the written elements then count as kept. */

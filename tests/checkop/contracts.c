@@ -222,6 +222,8 @@ static void make_synth(union args *a)
     X(mla, lens, INVALID, "source[0].lens: T = 5, but q: T = 4",                         \
       a->source[0].lens = rfn_tensor_of(memory, RFN_I32, 5, 0, 0, 0))                    \
     X(mla, empty_field, INVALID, "empty_lse_positive: 2", a->empty_lse_positive = 2)     \
+    X(mla, invariant, OK, "", a->batch_invariant = 1)                                    \
+    X(mla, invariant_field, INVALID, "batch_invariant: -1", a->batch_invariant = -1)     \
     X(ipack, right, OK, "", )                                                            \
     X(ipack, strided, OK, "", a->k.stride[0] = 2112)                                     \
     X(ipack, width, INVALID, "k: D = 64, but index_fp8_132 has 128", a->k.shape[1] = 64) \

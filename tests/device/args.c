@@ -182,7 +182,8 @@ static void make_args(struct world *w)
     X(mla, MLA.lse.dtype = RFN_BF16, INVALID, "lse|bf16|f32")                            \
     X(mla, MLA.lse.stride[0] = 1, INVALID, "lse|1|2")                                    \
     X(mla, MLA.scale = 0, INVALID, "scale|0")                                            \
-    X(mla, MLA.empty_lse_positive = 2, INVALID, "empty_lse_positive|2")
+    X(mla, MLA.empty_lse_positive = 2, INVALID, "empty_lse_positive|2")                  \
+    X(mla, MLA.batch_invariant = 2, INVALID, "batch_invariant|2")
 
 enum op
 {

@@ -1,10 +1,15 @@
 /*
  * sparse_mla on a GPU against its host twin and a double reference: launched, captured and
  * replayed with other indices in the same buffers, bit-equal repeats, rows in other company,
- * bad indices in check mode; then the time of a replay over rotating inputs. Needs nothing
+ * bad indices in check mode; the kernels of lesser GPUs likewise, planned as for them; rows
+ * in launches of other sizes; then the time of a replay over rotating inputs. Needs nothing
  * but the library.
  *
- *     cuda_mla [--seed N] [--quick] [--no-times] [--no-checks] [--profile] [result.json]
+ *     cuda_mla [--seed N] [--quick] [--small N] [--no-times] [--no-checks] [--portable]
+ *              [--invariant] [--profile] [result.json]
+ *
+ * --small N: for compute-sanitizer, checks of shapes with T * H * K <= N, a few repeats.
+ * --portable and --invariant: times of the portable kernels, and with batch_invariant.
  *
  * Exit code 77 where no CUDA device is.
  */
@@ -21,10 +26,8 @@
 #define O_MOST 4e-3
 #define O_MOST_HOST 6e-3 /* two roundings to bf16 */
 #define LSE_MOST 5e-4
-#define REPEATS 20
-#define SETS 4 /* of queries and indices that timed launches go through */
 
-static struct rfn_device_info info;
+static int repeats = 20;
 
 /* ---- comparing ------------------------------------------------------------------- */
 
@@ -143,17 +146,7 @@ static void compare_all(struct shape *s, const char *what, int references)
     free(o);
 }
 
-static struct rfn_graph *capture(const struct rfn_sparse_mla_args *a, int times)
-{
-    struct rfn_graph *graph = NULL;
-    MUST(rfn_capture_begin(stream, NULL));
-    for (int i = 0; i < times; i++)
-        MUST(rfn_sparse_mla(stream, &a[i]));
-    MUST(rfn_capture_end(stream, &graph));
-    return graph;
-}
-
-/* Twenty runs, then the odd rows replaced: the even rows keep their bits. */
+/* Some runs, then the odd rows replaced: the even rows keep their bits. */
 static void check_bits(struct shape *s, struct rfn_exec *exec)
 {
     const struct want *w = &s->want;
@@ -162,9 +155,9 @@ static void check_bits(struct shape *s, struct rfn_exec *exec)
     struct rng r = rng_of(base_seed ^ 0xb175);
     if (!first || !then)
         exit(1);
-    for (int i = 0; i < REPEATS + 2; i++)
+    for (int i = 0; i < repeats + 2; i++)
     {
-        if (i >= REPEATS)
+        if (i >= repeats)
         {
             for (int t = 1; t < w->T; t += 2)
                 fill_row(s, t, i + 1, &r);
@@ -174,11 +167,11 @@ static void check_bits(struct shape *s, struct rfn_exec *exec)
         MUST(rfn_device_sync(device));
         download(&s->out, i ? then : first);
         cases += i > 0;
-        for (int t = 0; i && t < w->T; t += i < REPEATS ? 1 : 2)
+        for (int t = 0; i && t < w->T; t += i < repeats ? 1 : 2)
             if (memcmp(first + 2 * t * s->out_row, then + 2 * t * s->out_row,
                        (size_t)w->H * 1024))
             {
-                bad(i < REPEATS ? "repeat" : "other company", t, 0, "other bits, run", i);
+                bad(i < repeats ? "repeat" : "other company", t, 0, "other bits, run", i);
                 break;
             }
     }
@@ -190,22 +183,15 @@ static void check_shape(const struct want *want)
 {
     struct shape s = shape_of(want);
     struct rfn_sparse_mla_args a = args_of(&s, 1);
-    struct rfn_plan_env env = { .sm_count = info.sm_count,
-                                .sm_arch = info.sm_arch,
-                                .shared_bytes_max = 232448 };
-    struct rfn_launch *launch = calloc(1, sizeof *launch);
+    struct rfn_launch launch = plan_here(&a);
     struct rfn_exec *exec = NULL;
     char what[128];
     int before = wrong;
-    if (!launch)
-        exit(1);
-    MUST(rfn_op_sparse_mla.cuda(&a, &env, launch));
-    snprintf(what, sizeof what, "format %d%s, T %3d, H %3d, K %4d + %d%s, grid %d",
-             want->format[0],
+    snprintf(what, sizeof what, "%s, format %d%s, T %3d, H %3d, K %4d + %d%s, grid %d",
+             gpu->name, want->format[0],
              want->K[1] ? want->format[1] != want->format[0] ? " mixed" : " twice" : "",
              want->T, want->H, want->K[0], want->K[1], want->lens ? ", lens" : "",
-             launch->nodes ? (int)launch->node[0].grid[0] : 0);
-    free(launch);
+             launch.nodes ? (int)launch.node[0].grid[0] : 0);
 
     fill(&s, 0);
     upload_all(&s);
@@ -213,7 +199,7 @@ static void check_shape(const struct want *want)
     MUST(rfn_graph_instantiate(graph, &exec));
     MUST(rfn_graph_destroy(&graph));
     int references = 1 + (1 << 18) / (want->H * (want->K[0] + want->K[1]));
-    MUST(rfn_sparse_mla(stream, &a));
+    MUST(rfn_op_launch(stream, &op, &a));
     compare_all(&s, what, references);
     for (int round = 1; round < 3; round++)
     {
@@ -226,8 +212,73 @@ static void check_shape(const struct want *want)
     upload_all(&s);
     check_bits(&s, exec);
     MUST(rfn_exec_destroy(&exec));
-    printf("%-64s %s\n", what, wrong == before ? "right" : "WRONG");
+    printf("%-76s %s\n", what, wrong == before ? "right" : "WRONG");
     fflush(stdout);
+    shape_free(&s);
+}
+
+/* Rows of a launch of all with batch_invariant, then in launches of 1 .. 128 of them: equal
+ * bits. Without the flag some differ, or this would check nothing. */
+static void check_invariant(const struct want *want)
+{
+    static const int rows[] = { 128, 1, 2, 8, 32, 97 };
+    struct shape s = shape_of(want);
+    struct rfn_sparse_mla_args all = args_of(&s, 1);
+    unsigned char *first = malloc((size_t)s.out.bytes),
+                  *then = malloc((size_t)s.out.bytes);
+    int before = wrong, compared = 0, differ[2] = { 0 };
+    if (!first || !then)
+        exit(1);
+    fill(&s, 0);
+    upload_all(&s);
+    for (int flag = 0; flag < 2; flag++)
+    {
+        for (int i = 0; i < 6; i++)
+        {
+            for (int t = 0; t < want->T; t += rows[i])
+            {
+                struct rfn_sparse_mla_args a = all;
+                a.batch_invariant = flag;
+                struct rfn_tensor *of_rows[] = { &a.q,
+                                                 &a.out,
+                                                 &a.lse,
+                                                 &a.source[0].indices,
+                                                 &a.source[0].lens,
+                                                 &a.source[1].indices,
+                                                 &a.source[1].lens };
+                for (int k = 0; k < 7; k++)
+                {
+                    struct rfn_tensor *x = of_rows[k];
+                    int64_t bytes = x->stride[0] * rfn_dtype_bytes(x->dtype);
+                    if (!x->data)
+                        continue;
+                    x->data = (char *)x->data + t * bytes;
+                    x->shape[0] = want->T - t < rows[i] ? want->T - t : rows[i];
+                }
+                MUST(rfn_op_launch(stream, &op, &a));
+            }
+            MUST(rfn_device_sync(device));
+            download(&s.out, i ? then : first);
+            for (int t = 0; i && t < want->T; t++)
+                differ[flag] +=
+                    memcmp(first + 2 * t * s.out_row, then + 2 * t * s.out_row,
+                           (size_t)want->H * 1024) != 0;
+            compared += i && flag ? want->T : 0;
+        }
+    }
+    cases += compared;
+    if (differ[1])
+        bad("batch_invariant", -1, want->H, "rows of other bits:", differ[1]);
+    if (!differ[0] && gpu->sm_arch != 80)
+        bad("without batch_invariant", -1, want->H, "no row has other bits:", 0);
+    printf(
+        "%s, batch_invariant, format %d, H %3d: %d rows compared, %d differ; without it "
+        "%d %s\n",
+        gpu->name, want->format[0], want->H, compared, differ[1], differ[0],
+        wrong == before ? "right" : "WRONG");
+    fflush(stdout);
+    free(first);
+    free(then);
     shape_free(&s);
 }
 
@@ -267,11 +318,25 @@ static void check_bad_indices(void)
     stream = kept_stream;
 }
 
+/* A GPU whose blocks have too little shared memory for a format: both numbers are named. */
+static void check_refused(const struct want *want)
+{
+    struct shape s = shape_of(want);
+    struct rfn_sparse_mla_args a = args_of(&s, 1);
+    char bytes[16];
+    snprintf(bytes, sizeof bytes, "%d", gpu->shared_bytes);
+    cases++;
+    if (rfn_op_launch(stream, &op, &a) != RFN_UNSUPPORTED ||
+        !strstr(rfn_last_error(), bytes) || !strstr(rfn_last_error(), " needs 1"))
+        bad("too little shared memory", 0, 0, rfn_last_error(), gpu->shared_bytes);
+    shape_free(&s);
+}
+
 #define A RFN_LATENT_FP8_656
 #define B RFN_LATENT_BF16_576
 #define C RFN_LATENT_FP8_584
 
-static void check_all(int quick)
+static void check_all(int quick, int small)
 {
     static const struct want wants[] = {
         { .format = { A }, .T = 5, .H = 16, .K = { 200 } },
@@ -315,160 +380,67 @@ static void check_all(int quick)
         { .format = { B }, .T = 3, .H = 16, .K = { 1000 }, .gap = 8 },
         { .format = { A, B }, .T = 130, .H = 16, .K = { 65, 64 } },
         { .format = { C }, .T = 64, .H = 16, .K = { 512 } },
+        /* 64 heads a block, alone and two to a cluster */
+        { .format = { A }, .T = 66, .H = 128, .K = { 190 }, .lens = 1 },
+        { .format = { A }, .T = 33, .H = 128, .K = { 512 }, .sink = 1, .lens = 1 },
     };
     int n = (int)(sizeof wants / sizeof wants[0]);
-    for (int i = 0; i < (quick ? 5 : n); i++)
-        check_shape(&wants[i]);
-}
-
-/* ---- time ------------------------------------------------------------------------ */
-
-#define TIMED_LAUNCHES 12
-#define TIMED_REPLAYS 5
-#define TIMES 5
-#define TIMED_PAGES 8192
-
-static int by_size(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double time_replay(const struct rfn_sparse_mla_args *a, int launches)
-{
-    struct rfn_graph *graph = capture(a, launches);
-    struct rfn_exec *exec = NULL;
-    struct rfn_event *start = NULL, *end = NULL;
-    float ms[TIMES];
-    MUST(rfn_graph_instantiate(graph, &exec));
-    MUST(rfn_graph_destroy(&graph));
-    MUST(rfn_event_create(device, &start));
-    MUST(rfn_event_create(device, &end));
-    for (int i = 0; i < 2; i++)
-        MUST(rfn_exec_launch(exec, stream));
-    for (int k = 0; k < TIMES; k++)
+    for (int k = 0; k < GPUS; k++)
     {
-        MUST(rfn_event_record(start, stream, 0));
-        for (int i = 0; i < TIMED_REPLAYS; i++)
-            MUST(rfn_exec_launch(exec, stream));
-        MUST(rfn_event_record(end, stream, 0));
-        MUST(rfn_stream_sync(stream));
-        MUST(rfn_event_elapsed(start, end, &ms[k]));
-    }
-    MUST(rfn_event_destroy(&start));
-    MUST(rfn_event_destroy(&end));
-    MUST(rfn_exec_destroy(&exec));
-    qsort(ms, TIMES, sizeof *ms, by_size);
-    return 1e3 * ms[TIMES / 2] / TIMED_REPLAYS / launches;
-}
-
-static const char *const format_name[] = { "", "fp8_656", "bf16_576", "fp8_584" };
-
-static void measure_format(enum rfn_format format, FILE *json, int *first, int profile)
-{
-    static const int rows[] = { 1, 2, 8, 32, 64, 128 }, heads[] = { 128, 64, 16, 8 };
-    struct want want = {
-        .format = { format }, .T = 128, .H = 128, .K = { 2048 }, .pages = TIMED_PAGES
-    };
-    struct shape s = shape_of(&want);
-    struct rng r = rng_of(base_seed);
-    struct buffer q[SETS], indices[SETS];
-    int64_t slots = (int64_t)TIMED_PAGES * 64;
-    for (int i = 0; i < SETS; i++)
-    {
-        q[i] = buffer_of(s.q.bytes);
-        indices[i] = buffer_of(s.indices[0].bytes);
-        for (int64_t k = 0; k < q[i].bytes / 2; k++)
-            ((uint16_t *)q[i].host)[k] = (uint16_t)(0x3c00 + (rng_u64(&r) & 0x80ff));
-        for (int64_t k = 0; k < indices[i].bytes / 4; k++)
+        gpu = &gpus[k];
+        for (int i = 0; i < (quick ? 5 : n); i++)
         {
-            int64_t slot;
-            do
-                slot = rng_below(&r, slots);
-            while (slot % HOLE == 0 || slot % KEYS == NAN_KEY);
-            ((int32_t *)indices[i].host)[k] = (int32_t)slot;
-        }
-        upload(&q[i]);
-        upload(&indices[i]);
-    }
-    MUST(rfn_device_sync(device));
-    printf("\n%s, K = 2048, us in a graph of %d launches over %d input sets\n",
-           format_name[format], TIMED_LAUNCHES, SETS);
-    printf("%6s %6s %6s %10s %10s %10s\n", "heads", "rows", "grid", "us", "TB/s",
-           "TFLOP/s");
-    for (int h = 0; h < 4; h++)
-    {
-        for (int b = 0; b < 6; b++)
-        {
-            struct rfn_sparse_mla_args a[TIMED_LAUNCHES];
-            for (int i = 0; i < TIMED_LAUNCHES; i++)
-            {
-                a[i] = args_of(&s, 1);
-                a[i].q = rfn_tensor_of(q[i % SETS].device, RFN_BF16, rows[b], heads[h],
-                                       s.qk, 0);
-                a[i].out =
-                    rfn_tensor_of(s.out.device, RFN_BF16, rows[b], heads[h], 512, 0);
-                a[i].lse = rfn_tensor_of(s.lse.device, RFN_F32, rows[b], heads[h], 0, 0);
-                a[i].source[0].indices = rfn_tensor_of(
-                    indices[(i + i / SETS) % SETS].device, RFN_I32, rows[b], 2048, 0, 0);
-            }
-            struct rfn_plan_env env = { .sm_count = info.sm_count,
-                                        .sm_arch = info.sm_arch,
-                                        .shared_bytes_max = 232448 };
-            struct rfn_launch *launch = calloc(1, sizeof *launch);
-            if (!launch)
-                exit(1);
-            MUST(rfn_op_sparse_mla.cuda(a, &env, launch));
-            if (profile)
-            {
-                for (int i = 0; rows[b] == 128 && h != 1 && i < 2; i++)
-                    MUST(rfn_sparse_mla(stream, &a[i]));
-                MUST(rfn_device_sync(device));
-                free(launch);
+            const struct want *w = &wants[i];
+            int work = w->T * w->H * (w->K[0] + w->K[1]);
+            if (small ? work > small : k > 1 && work > 3000000)
                 continue;
-            }
-            double us = time_replay(a, TIMED_LAUNCHES);
-            struct rfn_cost cost = rfn_op_sparse_mla.cost(a);
-            double bytes = (double)(cost.bytes_read + cost.bytes_written);
-            printf("%6d %6d %6d %10.2f %10.3f %10.1f\n", heads[h], rows[b],
-                   (int)launch->node[0].grid[0], us, bytes / us * 1e-6,
-                   (double)cost.flops / us * 1e-6);
-            if (json)
-                fprintf(json,
-                        "%s    {\"format\": \"%s\", \"heads\": %d, \"rows\": %d, "
-                        "\"k\": 2048, \"grid\": %d, \"us\": %.3f, \"bytes\": %.0f, "
-                        "\"flops\": %.0f, \"tb_per_s\": %.4f, \"tflop_per_s\": %.2f}",
-                        *first ? "" : ",\n", format_name[format], heads[h], rows[b],
-                        (int)launch->node[0].grid[0], us, bytes, (double)cost.flops,
-                        bytes / us * 1e-6, (double)cost.flops / us * 1e-6);
-            *first = 0;
-            free(launch);
+            if (w->format[0] != B && w->format[1] != B)
+                check_shape(w);
+            else if (gpu->shared_bytes > 110000 || k == 0)
+                check_shape(w);
+            else
+                check_refused(w);
         }
     }
-    for (int i = 0; i < SETS; i++)
-    {
-        buffer_free(&q[i]);
-        buffer_free(&indices[i]);
-    }
-    shape_free(&s);
+    gpu = &gpus[0];
+    static const struct want invariant[] = {
+        { .format = { A }, .T = 128, .H = 128, .K = { 2048 }, .lens = 1, .pages = 300 },
+        { .format = { A }, .T = 128, .H = 64, .K = { 512 }, .sink = 1 },
+        { .format = { A }, .T = 128, .H = 16, .K = { 2048 } },
+        { .format = { A }, .T = 128, .H = 8, .K = { 1000 } },
+        { .format = { B }, .T = 128, .H = 32, .K = { 500 } },
+        { .format = { C, C }, .T = 128, .H = 64, .K = { 128, 512 } },
+    };
+    for (int i = 0; i < (small ? 0 : quick ? 1 : 6); i++)
+        check_invariant(&invariant[i]);
 }
 
 int main(int argc, char **argv)
 {
     const char *path = NULL;
-    int quick = 0, times = 1, checks = 1, profile = 0;
+    int quick = 0, times = 1, checks = 1, profile = 0, portable = 0, small = 0;
     for (int i = 1; i < argc; i++)
     {
         if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
             base_seed = strtoull(argv[++i], NULL, 0);
         else if (strcmp(argv[i], "--quick") == 0)
             quick = 1;
+        else if (strcmp(argv[i], "--small") == 0 && i + 1 < argc)
+        {
+            small = atoi(argv[++i]);
+            times = 0;
+            repeats = 2;
+        }
         else if (strcmp(argv[i], "--no-times") == 0)
             times = 0;
         else if (strcmp(argv[i], "--no-checks") == 0)
             checks = 0;
         else if (strcmp(argv[i], "--profile") == 0)
             profile = 1;
+        else if (strcmp(argv[i], "--portable") == 0)
+            portable = 1;
+        else if (strcmp(argv[i], "--invariant") == 0)
+            timed_invariant = 1;
         else
             path = argv[i];
     }
@@ -482,6 +454,7 @@ int main(int argc, char **argv)
     printf("%s, sm_%d, %d SMs, seed %llu\n", info.name, info.sm_arch, info.sm_count,
            (unsigned long long)base_seed);
     MUST(rfn_stream_create(device, RFN_STREAM_NONBLOCKING, &stream));
+    plan_ready();
     if (profile) /* a few plain launches, for a profiler */
     {
         int first = 1;
@@ -490,7 +463,7 @@ int main(int argc, char **argv)
     }
     if (checks)
     {
-        check_all(quick);
+        check_all(quick, small);
         check_bad_indices();
     }
     printf(
@@ -513,6 +486,8 @@ int main(int argc, char **argv)
                 info.name, (unsigned long long)base_seed, cases, wrong, worst_o,
                 worst_lse);
     int first = 1;
+    if (portable)
+        gpu = &gpus[1];
     if (times)
     {
         measure_format(RFN_LATENT_FP8_656, json, &first, 0);

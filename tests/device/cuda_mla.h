@@ -1,4 +1,4 @@
-/* Inputs of sparse_mla on both sides, for cuda_mla.c. */
+/* Inputs of sparse_mla on both sides, planners and times, for cuda_mla.c. */
 #ifndef TEST_CUDA_MLA_H
 #define TEST_CUDA_MLA_H
 
@@ -7,6 +7,7 @@
 
 #include <refrain/device.h>
 #include <refrain/ops.h>
+#include <stdio.h>
 
 #define POISON 0x5e
 #define KEYS 192  /* different ones; a pool repeats them */
@@ -20,6 +21,24 @@ extern uint64_t base_seed;
 
 /* Ends the program with the library's error line unless all is well. */
 void must(enum rfn_status status, const char *call, int line);
+
+/* A GPU that launches are planned for. */
+struct gpu
+{
+    const char *name;
+    int sm_arch; /* 0: what this GPU can */
+    int shared_bytes;
+};
+
+#define GPUS 4
+extern const struct gpu gpus[GPUS];
+extern const struct gpu *gpu;
+extern struct rfn_device_info info;
+extern struct rfn_op op; /* sparse_mla, planned for `gpu` */
+
+void plan_ready(void);
+struct rfn_launch plan_here(const struct rfn_sparse_mla_args *a);
+struct rfn_graph *capture(const struct rfn_sparse_mla_args *a, int times);
 
 struct buffer
 {
@@ -67,5 +86,9 @@ void fill(struct shape *s, int round);
 
 /* All but the pools, the outputs poisoned. */
 void upload_all(const struct shape *s);
+
+/* Times of a format, printed and, where `json` is, written; `profile`: a few launches only. */
+extern int timed_invariant;
+void measure_format(enum rfn_format format, FILE *json, int *first, int profile);
 
 #endif

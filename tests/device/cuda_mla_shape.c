@@ -20,6 +20,56 @@ void must(enum rfn_status status, const char *call, int line)
     exit(1);
 }
 
+/* ---- GPUs that launches are planned for ------------------------------------------ */
+
+struct rfn_device_info info;
+
+const struct gpu gpus[GPUS] = { { "this GPU", 0, 232448 },
+                                { "portable", 80, 232448 },
+                                { "like sm_80", 80, 166912 },
+                                { "like sm_86", 80, 101376 } };
+const struct gpu *gpu = &gpus[0];
+
+static enum rfn_status plan(const void *args, const struct rfn_plan_env *env,
+                            struct rfn_launch *ret)
+{
+    struct rfn_plan_env as = *env;
+    if (gpu->sm_arch)
+    {
+        as.sm_arch = gpu->sm_arch;
+        as.shared_bytes_max = gpu->shared_bytes;
+    }
+    return rfn_op_sparse_mla.cuda(args, &as, ret);
+}
+
+struct rfn_op op;
+
+void plan_ready(void)
+{
+    op = rfn_op_sparse_mla;
+    op.cuda = plan;
+}
+
+struct rfn_launch plan_here(const struct rfn_sparse_mla_args *a)
+{
+    static struct rfn_launch launch;
+    struct rfn_plan_env env = { .sm_count = info.sm_count,
+                                .sm_arch = info.sm_arch,
+                                .shared_bytes_max = gpu->shared_bytes };
+    MUST(plan(a, &env, &launch));
+    return launch;
+}
+
+struct rfn_graph *capture(const struct rfn_sparse_mla_args *a, int times)
+{
+    struct rfn_graph *graph = NULL;
+    MUST(rfn_capture_begin(stream, NULL));
+    for (int i = 0; i < times; i++)
+        MUST(rfn_op_launch(stream, &op, &a[i]));
+    MUST(rfn_capture_end(stream, &graph));
+    return graph;
+}
+
 /* ---- buffers that are on both sides ---------------------------------------------- */
 
 struct buffer buffer_of(int64_t bytes)

@@ -82,7 +82,7 @@ class Check:
 SMALL = ["--geometry", "tiny", "--context-limit", 120, "--requests", 20]
 # Of two pages a request: with 13, eight of them have to wait for others to leave.
 WHOLE = SMALL + ["--steps", 0, "--pool-pages", 13, "--verify", 12]
-MODELS = (["--layers", 1], ["--next-n", 3], ["--buckets", "3,5,8"],
+MODELS = (["--layers", 1], ["--batch-invariant", 1], ["--next-n", 3], ["--buckets", "3,5,8"],
           ["--arrivals", "timed:40"], ["--arrivals=timed:0.5", "--next-n", 8, "--batch", 3],
           ["--seed", "0xffffffffffffffff"])
 
