@@ -544,7 +544,9 @@ RFN_API enum rfn_status rfn_exec_upload(struct rfn_exec *exec, struct rfn_stream
  *
  * Capture   Safe in every mode.
  * Errors    As rfn_op_launch; RFN_NOT_FOUND: no such launch (both numbers named), or one
- *           that came in with a child graph; RFN_UNSUPPORTED: another number of kernels.
+ *           that came in with a child graph; RFN_UNSUPPORTED: another number of kernels, or
+ *           of blocks a cluster (sparse_mla with other shapes; both are named). After an
+ *           error the launch is what it was.
  */
 RFN_API enum rfn_status rfn_exec_update(struct rfn_exec *exec, int32_t launch,
                                         const void *args);

@@ -1,6 +1,7 @@
 #define RFN_NO_SITES
 #include "runtime/cuda/impl.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* More dynamic shared memory than this has to be asked for by the kernel. */
@@ -214,6 +215,33 @@ int rfn_cuda_launch(void *impl, void *stream, const struct rfn_op *op, const voi
     return rfn_cuda_leave(d, before, code);
 }
 
+/* A node keeps the clusters of the kernel that it was captured with: the grid of one with
+ * others would be cut short. */
+static cudaError_t same_clusters(const void *captured, const void *now)
+{
+    const void *function[2] = { captured, now };
+    int blocks[2] = { 1, 1 };
+    for (int i = 0; i < 2 && captured != now; i++)
+    {
+        struct cudaFuncAttributes a;
+        cudaError_t code = cudaFuncGetAttributes(&a, function[i]);
+        if (code != cudaSuccess)
+            return code;
+        if (a.requiredClusterWidth)
+            blocks[i] =
+                a.requiredClusterWidth * a.requiredClusterHeight * a.requiredClusterDepth;
+    }
+    if (blocks[0] == blocks[1])
+        return cudaSuccess;
+    char text[128];
+    snprintf(
+        text, sizeof text,
+        "the arguments need a kernel with %d blocks a cluster, captured was one with %d",
+        blocks[1], blocks[0]);
+    rfn_cuda_say(text);
+    return cudaErrorNotSupported;
+}
+
 int rfn_cuda_exec_update(void *impl, void *exec, void *node, const struct rfn_op *op,
                          const void *args)
 {
@@ -236,6 +264,8 @@ int rfn_cuda_exec_update(void *impl, void *exec, void *node, const struct rfn_op
         point_at_params(from, param);
         memcpy(&kernel, &from->kernel, sizeof kernel);
         code = ask_shared(from);
+        if (code == cudaSuccess)
+            code = same_clusters(n->function[i], from->kernel);
         if (code != cudaSuccess)
             break;
         struct cudaKernelNodeParams to = {
