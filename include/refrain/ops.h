@@ -236,7 +236,7 @@ RFN_API enum rfn_status rfn_index_topk(struct rfn_stream *stream,
  *           row's keys are divided depends on T, H, the widths K and the GPU; with
  *           batch_invariant not on T, so that a row has the same bits in a launch of any
  *           number of rows. Of its time without the flag a launch of 1 / 8 / 32 / 64 / 128
- *           rows then takes (H200, fp8_656, K = 2,048): 1.6 / 1.3 / 1.9 / 2.0 / 1.9 with 128
+ *           rows then takes (H200, fp8_656, K = 2,048): 1.6 / 1.3 / 1.9 / 2.0 / 2.0 with 128
  *           heads, 1.6 / 1.1 / 1.3 / 1.9 / 2.0 with 64, 1 / 1 / 1.3 / 1.4 / 1.5 with 32,
  *           1 / 1 / 1 / 1.3 / 1.4 with 16 or 8.
  * Cost      T * K * token bytes read a source, 2 * T * H * K * (QK + V) flops.
