@@ -36,19 +36,11 @@ static __device__ __forceinline__ void rfn_barrier_arrive(uint64_t *barrier,
                  : "memory");
 }
 
-static __device__ __forceinline__ bool rfn_barrier_test(uint64_t *barrier,
-                                                        uint32_t parity)
+/* Arrives where no bytes are waited for: what was read before may be written over. */
+static __device__ __forceinline__ void rfn_barrier_release(uint64_t *barrier)
 {
-    uint32_t done;
-    asm volatile("{\n"
-                 ".reg .pred p;\n"
-                 "mbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n"
-                 "selp.u32 %0, 1, 0, p;\n"
-                 "}\n"
-                 : "=r"(done)
-                 : "r"(rfn_shared_address(barrier)), "r"(parity)
+    asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(rfn_shared_address(barrier))
                  : "memory");
-    return done;
 }
 
 static __device__ __forceinline__ void rfn_barrier_wait(uint64_t *barrier,

@@ -1,14 +1,15 @@
 /*
- * Dealing out tiles of keys to the warps of a persistent grid, and loading them: index_logits.
+ * Dealing out tiles of keys to a persistent grid: index_logits.
  *
- * The work of all rows is one list of tiles, which is cut into even shares, one a scoring
- * warp. The loading warps read lengths and requests from device memory, sum the work, find
- * the shares of their block, and feed the rings.
+ * A tile is some tokens of one page. The tiles of all rows are one list, row after row (rows
+ * side by side that share a request can count as one), which is cut into even shares. Every
+ * block reads lengths and requests from device memory, sums the tiles, a warp 32 rows, and
+ * finds its shares in the sums.
  */
 #ifndef RFN_KERNELS_CUDA_INDEX_TILES_CUH
 #define RFN_KERNELS_CUDA_INDEX_TILES_CUH
 
-#include "kernels/cuda/bulk.cuh"
+#include "kernels/cuda/fault.cuh"
 #include "kernels/cuda/scan.cuh"
 
 #include <refrain/op.h>
@@ -17,16 +18,10 @@ namespace
 {
 
 constexpr uint32_t DIM = 128;
-constexpr uint32_t TOKENS = 64; /* of a tile, at most */
-constexpr uint32_t HALF = 32;   /* tokens that are scored at once */
-constexpr uint32_t WARPS = 8;   /* that score */
-constexpr uint32_t LOADERS = 4; /* warps that load: a whole warpgroup, for setmaxnreg */
-constexpr uint32_t THREADS = 32 * (WARPS + LOADERS);
-constexpr uint32_t PARTS = 32 * LOADERS; /* threads that sum the work */
-constexpr uint32_t STAGES = 3;           /* tiles in a ring */
-constexpr uint32_t GROUP = 8;   /* rows of one request that share a tile: next_n */
-constexpr uint32_t CHUNK = 512; /* rows whose work is dealt out at a time */
-constexpr uint32_t ALL = 0xffffffffu;
+constexpr uint32_t GROUP = 4;   /* rows of one request that share a tile, at most */
+constexpr uint32_t CHUNK = 512; /* rows whose tiles are dealt out at a time */
+constexpr uint32_t STRIPS = CHUNK / 32; /* what a warp sums at once */
+constexpr uint32_t ALL = RFN_ALL_LANES;
 
 struct problem
 {
@@ -36,6 +31,7 @@ struct problem
     const int32_t *table;
     const int32_t *request;
     const int32_t *lens;
+    const int32_t *live;
     float *logits;
     int64_t q8_row;
     int64_t q8_head;
@@ -48,36 +44,33 @@ struct problem
     int64_t W;
     int64_t S;
     int32_t rows;
-    int32_t alive;
     int32_t H;
     int32_t P;
-    int32_t tokens; /* of a tile: HALF or TOKENS */
-    int32_t parts;  /* tiles of a page */
-    int32_t share;  /* 0: each row is a group */
+    int32_t parts; /* tiles of a page */
     struct rfn_fault *fault;
     const char *name;
     const char *table_name;
     const char *request_name;
 };
 
-/* What a stage of the ring holds. leader < 0: the share has ended. */
-struct tile
-{
-    int32_t leader; /* first row of the group */
-    int32_t rows;
-    int32_t column; /* of the first token */
-    int32_t tokens; /* negative: on no page, nothing was loaded */
-};
-
-/* As a whole page of 64 tokens lies in the pool. */
-struct stage
-{
-    uint8_t key[TOKENS * DIM];
-    float scale[TOKENS];
-};
+/* What both kernels of the op take, and the problem that it states. */
+#define INDEX_LOGITS_PARAMS                                                              \
+    const uint8_t *q8, const float *w8, const uint8_t *pool, const int32_t *table,       \
+        const int32_t *request, const int32_t *lens, const int32_t *live, float *logits, \
+        int64_t q8_row, int64_t q8_head, int64_t w8_row, int64_t page_bytes,             \
+        int64_t table_row, int64_t logits_row, int64_t T, int64_t S, int64_t R,          \
+        int64_t W, int64_t pages, int32_t H, int32_t P, int32_t parts,                   \
+        struct rfn_fault *fault, const char *name, const char *table_name,               \
+        const char *request_name
+#define INDEX_LOGITS_PROBLEM(p)                                                          \
+    const problem p = { q8,         w8,          pool,   table,   request, lens,         \
+                        live,       logits,      q8_row, q8_head, w8_row,  page_bytes,   \
+                        table_row,  logits_row,  pages,  R,       W,       S,            \
+                        (int32_t)T, H,           P,      parts,   fault,   name,         \
+                        table_name, request_name }
 
 /* Rows side by side that share a request, kept at the first of them. Groups do not cross
- * multiples of GROUP. */
+ * multiples of 32. */
 struct group
 {
     int32_t rows;
@@ -86,287 +79,197 @@ struct group
     int32_t tiles; /* 0 at rows that are not the first */
 };
 
-struct shared_memory
+struct row_sums
 {
-    stage ring[WARPS][STAGES];
-    tile what[WARPS][STAGES];
-    uint64_t full[WARPS][STAGES]; /* mbarriers */
-    uint64_t empty[WARPS][STAGES];
     group row[CHUNK];
     int32_t length[CHUNK];  /* of a row by itself */
-    uint32_t before[PARTS]; /* work before a thread's rows */
-    uint32_t total[LOADERS];
-    int32_t first[WARPS]; /* first row of a share */
+    uint32_t before[CHUNK]; /* tiles of the strip before the row */
+    uint32_t total[STRIPS];
 };
 
-/* ---- rows and their work ---------------------------------------------------------- */
-
+template <uint32_t TOKENS>
 __device__ __forceinline__ int32_t tiles_of(const problem &p, int32_t length)
 {
+    if (p.P == (int32_t)TOKENS)
+        return (length + (int32_t)TOKENS - 1) / (int32_t)TOKENS;
     int32_t whole = length / p.P;
     int32_t rest = length - whole * p.P;
-    return whole * p.parts + (rest + p.tokens - 1) / p.tokens;
+    return whole * p.parts + (rest + (int32_t)TOKENS - 1) / (int32_t)TOKENS;
 }
 
-/* A barrier of the loading warps. */
-__device__ __forceinline__ void loaders_sync()
+/* Sums the strips of `warp` of `warps`, for `rows` rows from `base` on. */
+template <uint32_t TOKENS, bool SHARE>
+__device__ __forceinline__ void sum_rows(const problem &p, int32_t base, int32_t rows,
+                                         row_sums *m, uint32_t warp, uint32_t warps)
 {
-    asm volatile("bar.sync 1, %0;" ::"n"(PARTS) : "memory");
-}
-
-/* Rows of the chunk that one thread has in m->before. */
-__device__ __forceinline__ int32_t rows_each(int32_t rows)
-{
-    return (rows + (int32_t)PARTS - 1) / (int32_t)PARTS;
-}
-
-/* Fills m->row, m->length and m->before for `rows` rows from `base` on. Returns the work of
- * them all. */
-__device__ __forceinline__ uint32_t sum_work(const problem &p, int32_t base, int32_t rows,
-                                             shared_memory *m)
-{
-    uint32_t thread = threadIdx.x - 32 * WARPS;
-    uint32_t lane = thread % 32;
-    uint32_t warp = thread / 32;
+    uint32_t lane = threadIdx.x % 32;
 #pragma unroll 1
-    for (int32_t t = (int32_t)thread; t < rows; t += PARTS)
+    for (uint32_t strip = warp; 32 * (int32_t)strip < rows; strip += warps)
     {
-        int64_t n = __ldg(p.lens + base + t);
-        m->row[t].request = __ldg(p.request + base + t);
-        n = n < 0 || base + t >= p.alive ? 0 : n < p.S ? n : p.S;
+        int32_t t = (int32_t)(32 * strip + lane);
+        int64_t n = 0;
+        group g = { 1, 0, -1, 0 };
+        if (t < rows)
+        {
+            n = p.lens[base + t];
+            g.request = p.request[base + t];
+            int32_t alive = p.live ? *p.live : p.rows;
+            n = n < 0 || base + t >= alive ? 0 : n < p.S ? n : p.S;
+        }
         m->length[t] = (int32_t)n;
-    }
-    loaders_sync();
-
-    uint32_t own = 0;
-    int32_t each = rows_each(rows);
-    int32_t first = (int32_t)thread * each;
-#pragma unroll 1
-    for (int32_t t = first; t < first + each && t < rows; t++)
-    {
-        group g = { 1, m->length[t], m->row[t].request, 0 };
-        int32_t n = t + 1;
-        if (p.share)
+        g.length = (int32_t)n;
+        if (SHARE)
         {
-#pragma unroll 1
-            for (; n % GROUP != 0 && n < rows && m->row[n].request == g.request; n++)
-                g.length = max(g.length, m->length[n]);
-            if (t % GROUP != 0 && m->row[t - 1].request == g.request)
-                g.length = 0; /* another row leads */
-        }
-        m->row[t].rows = n - t;
-        m->row[t].length = g.length;
-        m->row[t].tiles = tiles_of(p, g.length);
-        own += (uint32_t)(n - t) * (uint32_t)m->row[t].tiles;
-    }
-    uint32_t to = rfn_warp_sum_to(own, lane);
-    if (lane == 31)
-        m->total[warp] = to;
-    loaders_sync();
-    uint32_t all = 0;
-    uint32_t before = 0;
+            uint32_t up_to = (2u << lane) - 1;
+            int32_t before = __shfl_up_sync(ALL, g.request, 1);
+            uint32_t first =
+                __ballot_sync(ALL, lane == 0 || t >= rows || before != g.request);
+            uint32_t run = 31 - (uint32_t)__clz((int)(first & up_to));
+            uint32_t leads = __ballot_sync(ALL, (lane - run) % GROUP == 0);
+            uint32_t next = leads & ~up_to;
+            g.rows = (int32_t)((next ? (uint32_t)__ffs((int)next) - 1 : 32) - lane);
 #pragma unroll
-    for (uint32_t w = 0; w < LOADERS; w++)
-    {
-        before = w == warp ? all : before;
-        all += m->total[w];
+            for (uint32_t i = 1; i < GROUP; i++)
+            {
+                int32_t other = __shfl_down_sync(ALL, (int32_t)n, i);
+                if ((int32_t)i < g.rows)
+                    g.length = max(g.length, other);
+            }
+            if (!(leads >> lane & 1))
+                g.length = 0;
+        }
+        g.tiles = tiles_of<TOKENS>(p, g.length);
+        uint32_t to = rfn_warp_sum_to((uint32_t)g.tiles, lane);
+        m->row[t] = g;
+        m->before[t] = to - (uint32_t)g.tiles;
+        if (lane == 31)
+            m->total[strip] = to;
     }
-    m->before[thread] = before + to - own;
-    loaders_sync();
-    return all;
 }
 
-/* ---- loading: one lane a share ----------------------------------------------------- */
-
-struct loader
+/* A share: `left` tiles from `tile` of the group of `row` on. */
+struct share
 {
-    int32_t budget;   /* work of the share that is still to load */
-    int32_t in_chunk; /* rows */
-    int32_t leader;
-    int32_t rows;
-    int32_t length;
-    int32_t left;         /* tiles of this group from here */
-    int32_t page;         /* of the request */
-    int32_t part;         /* tile of the page */
-    const int32_t *table; /* NULL: no such request */
-    int32_t entry;        /* page of the pool, negative: none */
-    int32_t entry_next;   /* of the page after it */
-
-    __device__ __forceinline__ int32_t entry_at(const problem &p, int32_t i) const
-    {
-        if (!table || i >= p.W || (int64_t)i * p.P >= length)
-            return -1;
-        int32_t e = __ldg(table + i);
-        return e < p.pages ? e : -1;
-    }
-
-    /* From tile `at` of the group that row t of the chunk leads. */
-    __device__ __forceinline__ void enter(const problem &p, const shared_memory *m,
-                                          int32_t t, int32_t at)
-    {
-        group g = m->row[t];
-        leader = t;
-        rows = g.rows;
-        length = g.length;
-        left = g.tiles - at;
-        table =
-            g.request >= 0 && g.request < p.R ? p.table + g.request * p.table_row : NULL;
-        page = p.parts == 1 ? at : at / p.parts;
-        part = at - page * p.parts;
-        entry = entry_at(p, page);
-        entry_next = entry_at(p, page + 1);
-    }
-
-    /* The share of `work` units from unit `at` on. A tile belongs to the share that has its
-     * first unit. */
-    __device__ __forceinline__ void begin(const problem &p, const shared_memory *m,
-                                          int32_t chunk, uint32_t at, uint32_t work)
-    {
-        budget = (int32_t)work;
-        left = 0;
-        leader = -1;
-        in_chunk = chunk;
-        if (!work)
-            return;
-        uint32_t i = 0; /* the last of m->before that is at or before it */
-#pragma unroll 1
-        for (uint32_t step = PARTS / 2; step; step /= 2)
-            if (m->before[i + step] <= at)
-                i += step;
-        at -= m->before[i];
-        int32_t t = (int32_t)i * rows_each(chunk);
-        uint32_t units = (uint32_t)(m->row[t].rows * m->row[t].tiles);
-#pragma unroll 1
-        while (at >= units)
-        {
-            at -= units;
-            t++;
-            units = (uint32_t)(m->row[t].rows * m->row[t].tiles);
-        }
-        uint32_t n = (uint32_t)m->row[t].rows;
-        uint32_t first = n == 1 ? at : (at + n - 1) / n;
-        budget -= (int32_t)(first * n - at);
-        enter(p, m, t, (int32_t)first);
-        seek(p, m);
-    }
-
-    /* To the next group that has a tile, where this one is through; at the end of the share
-     * budget is 0. */
-    __device__ __forceinline__ void seek(const problem &p, const shared_memory *m)
-    {
-        int32_t t = leader;
-        if (budget > 0 && left)
-            return;
-        if (budget > 0)
-        {
-            do
-                t++;
-            while (t < in_chunk && m->row[t].tiles == 0);
-        }
-        if (budget <= 0 || t >= in_chunk)
-            budget = 0;
-        else
-            enter(p, m, t, 0);
-    }
-
-    /* Loads the tile into an empty stage and goes to the next. */
-    __device__ __forceinline__ void load(const problem &p, shared_memory *m,
-                                         uint32_t ring, uint32_t k)
-    {
-        int32_t offset = part * p.tokens;
-        int32_t column = page * p.P + offset;
-        int32_t most = min(p.tokens, p.P - offset);
-        int32_t n = min(most, length - column);
-        const uint8_t *base = p.pool + entry * p.page_bytes;
-        const uint8_t *key = base + offset * (int32_t)DIM;
-        const uint8_t *scale = base + p.P * (int32_t)DIM + offset * 4;
-        stage *to = &m->ring[ring][k];
-        uint64_t *full = &m->full[ring][k];
-        m->what[ring][k] = { leader, rows, column, entry < 0 ? -n : n };
-        if (entry < 0)
-            rfn_barrier_arrive(full, 0);
-        else if (n == (int32_t)TOKENS && n == p.P)
-        {
-            rfn_barrier_arrive(full, sizeof(stage));
-            rfn_bulk_copy(to, key, sizeof(stage), full);
-        }
-        else
-        {
-            uint32_t key_bytes = (uint32_t)n * DIM;
-            uint32_t scale_bytes = ((uint32_t)n * 4 + 15) / 16 * 16;
-            if (p.P % 4)
-            {
-                /* The page need not have the bytes up to a multiple of 16. */
-#pragma unroll 1
-                for (int32_t i = 0; i < n; i++)
-                    to->scale[i] = __ldg((const float *)scale + i);
-                scale_bytes = 0;
-            }
-            rfn_barrier_arrive(full, key_bytes + scale_bytes);
-            rfn_bulk_copy(to->key, key, key_bytes, full);
-            if (scale_bytes)
-                rfn_bulk_copy(to->scale, scale, scale_bytes, full);
-        }
-
-        budget -= rows;
-        left--;
-        if (++part == p.parts)
-        {
-            part = 0;
-            page++;
-            entry = entry_next;
-            entry_next = entry_at(p, page + 1);
-        }
-        seek(p, m);
-    }
+    int32_t row;
+    int32_t tile;
+    uint32_t left;
 };
 
-/* Where a ring stands: its stage, and the parity of its barriers. */
-struct cursor
+/* What a kernel does before rfn_edge_wait() to be quick behind it: each line of parameters is
+ * fetched. Returns what share_of divides by. */
+__device__ __forceinline__ uint32_t touch(const problem &p, uint32_t shares)
 {
-    uint32_t k;
-    uint32_t parity;
-
-    __device__ __forceinline__ void next()
-    {
-        if (++k == STAGES)
-        {
-            k = 0;
-            parity ^= 1;
-        }
-    }
-};
-
-/* The ring that this lane loads, if there are as many. */
-__device__ __forceinline__ uint32_t ring_of_loader()
-{
-    return threadIdx.x / 32 - WARPS + LOADERS * (threadIdx.x % 32);
+    asm volatile("" ::"l"(p.q8), "l"(p.lens), "l"(p.logits), "l"(p.page_bytes), "l"(p.R),
+                 "l"(p.pages), "r"(p.rows), "r"(p.parts), "l"(p.fault),
+                 "l"(p.request_name));
+    return 0xffffffffu / shares;
 }
 
-/* Loads the rings of the warp; behind the last tile of each comes one that says so. */
-__device__ __forceinline__ void run_loader(const problem &p, shared_memory *m, loader &l,
-                                           cursor *at)
+/* Share i of `shares` of the tiles of `rows` rows, found by a whole warp after all strips are
+ * summed. `inverse`: of touch(). */
+__device__ __forceinline__ share share_of(const row_sums *m, int32_t rows, uint32_t i,
+                                          uint32_t shares, uint32_t inverse)
 {
-    uint32_t ring = ring_of_loader();
-    bool runs = ring < WARPS;
-    while (__any_sync(ALL, runs))
+    uint32_t lane = threadIdx.x % 32;
+    uint32_t before = 0; /* tiles of the strips before */
+    uint32_t all;
+    if (rows <= 32)
+        all = m->total[0];
+    else
     {
-        bool ready = runs && rfn_barrier_test(&m->empty[ring][at->k], at->parity);
-        if (ready)
-        {
-            if (l.budget > 0)
-                l.load(p, m, ring, at->k);
-            else
-            {
-                m->what[ring][at->k].leader = -1;
-                rfn_barrier_arrive(&m->full[ring][at->k], 0);
-                runs = false;
-            }
-            at->next();
-        }
-        if (!__any_sync(ALL, ready))
-            __nanosleep(64);
+        uint32_t own = 32 * (int32_t)lane < rows ? m->total[lane] : 0;
+        before = rfn_warp_sum_to(own, lane);
+        all = __shfl_sync(ALL, before, 31);
+        before -= own;
     }
+    uint32_t each = __umulhi(all, inverse); /* too small by 1 at most */
+    each += all - each * shares >= shares;
+    uint32_t more = all - each * shares;
+    uint32_t at = i * each + min(i, more);
+    share s = { 0, 0, each + (i < more) };
+    if (!s.left)
+        return s;
+    /* The last strip and the last row of it that begin at the tile or before it. */
+    int strip = 0;
+    if (rows > 32)
+    {
+        bool is = 32 * (int32_t)lane < rows && before <= at;
+        strip = 31 - __clz((int)__ballot_sync(ALL, is));
+        at -= __shfl_sync(ALL, before, strip);
+    }
+    before = m->before[32 * strip + (int)lane];
+    int row = 31 - __clz((int)__ballot_sync(ALL, before <= at));
+    s.row = 32 * strip + row;
+    s.tile = (int32_t)(at - __shfl_sync(ALL, before, row));
+    return s;
+}
+
+/* Where the keys of a tile are. */
+struct tile
+{
+    int32_t row; /* of the chunk: the group's first */
+    int32_t column;
+    int32_t tokens;
+    int32_t entry;  /* page of the pool, negative: none */
+    int32_t offset; /* of the first token in the page */
+};
+
+/* Lane i gets tile i of the share, as far as there is one. The share goes on by 32 tiles. */
+template <uint32_t TOKENS>
+__device__ __forceinline__ tile next_tiles(const problem &p, const row_sums *m, share *s)
+{
+    uint32_t lane = threadIdx.x % 32;
+    int32_t row = s->row;
+    int32_t k = s->tile + (int32_t)lane;
+    tile ret = { 0, 0, 0, -1, 0 };
+    if (lane < s->left)
+    {
+        group g = m->row[row];
+        while (k >= g.tiles)
+        {
+            k -= g.tiles;
+            g = m->row[++row];
+        }
+        int32_t page = k;
+        if (p.parts != 1)
+        {
+            page = k / p.parts;
+            ret.offset = (k - page * p.parts) * (int32_t)TOKENS;
+        }
+        ret.row = row;
+        ret.column = page * p.P + ret.offset;
+        ret.tokens = min(min((int32_t)TOKENS, p.P - ret.offset), g.length - ret.column);
+        if (g.request >= 0 && g.request < p.R && page < p.W)
+        {
+            int32_t entry = p.table[g.request * p.table_row + page];
+            ret.entry = entry < p.pages ? entry : -1;
+        }
+    }
+    s->row = __shfl_sync(ALL, row, 31);
+    s->tile = __shfl_sync(ALL, k, 31) + 1;
+    s->left -= min(s->left, 32u);
+    return ret;
+}
+
+/* Scores -inf, by thread i of `threads`, and in check mode notes each row of no request and
+ * each page once. */
+__device__ __forceinline__ void no_page(const problem &p, int32_t t, int32_t column,
+                                        int32_t n, int32_t i, int32_t threads)
+{
+    for (int32_t k = i; k < n; k += threads)
+        p.logits[t * p.logits_row + column + k] = __uint_as_float(0xff800000u);
+    if (!p.fault || i != 0 || column % p.P != 0)
+        return;
+    int32_t r = p.request[t];
+    int32_t page = column / p.P;
+    if (r < 0 || r >= p.R)
+    {
+        if (page == 0)
+            rfn_fault_note_cuda(p.fault, p.name, p.request_name, t, 0, r);
+        return;
+    }
+    rfn_fault_note_cuda(p.fault, p.name, p.table_name, t, page,
+                        page < p.W ? p.table[r * p.table_row + page] : page);
 }
 
 } // namespace
