@@ -3,7 +3,8 @@
  * lengths in the same buffers, bit-equal repeats, rows alone and in company, bad pages in
  * check mode; then the time of a replay over rotating pages. Needs nothing but the library.
  *
- *     cuda_logits [--seed N] [--no-times] [--one B CONTEXT NEXT_N HEADS] [result.json]
+ *     cuda_logits [--seed N] [--no-times] [--small] [--shape I]
+ *                 [--one B CONTEXT NEXT_N HEADS] [result.json]
  *
  * Exit code 77 where no CUDA device is.
  */
@@ -128,10 +129,11 @@ static void fill(struct shape *s, int round, enum fill how)
 
 /* ---- comparing ------------------------------------------------------------------- */
 
+static int rounds = ROUNDS;
 static int cases;
 static int wrong;
-static double worst_l2;    /* of a row of 64 columns or more */
-static double worst_score; /* of the magnitudes that go into it */
+static double worst_l2[2];    /* by path, of a row of 64 columns or more */
+static double worst_score[2]; /* of the magnitudes that go into it */
 
 static float *fetch(const struct buffer *b)
 {
@@ -190,10 +192,10 @@ static void complain(const struct shape *s, const char *what, int round, int64_t
                      int64_t column, float got, float expected)
 {
     fprintf(stderr,
-            "%s: H = %lld, S = %lld, round %d, row %lld (L = %d), column %lld: %.9g, "
-            "expected %.9g\n",
-            what, (long long)s->c.H, (long long)s->c.S, round, (long long)t,
-            ((int32_t *)s->lens.host)[t], (long long)column, (double)got,
+            "%s, %s: H = %lld, S = %lld, round %d, row %lld (L = %d), column %lld: "
+            "%.9g, expected %.9g\n",
+            path_name[path], what, (long long)s->c.H, (long long)s->c.S, round,
+            (long long)t, ((int32_t *)s->lens.host)[t], (long long)column, (double)got,
             (double)expected);
     wrong++;
 }
@@ -224,7 +226,8 @@ static void compare(struct shape *s, const float *got, const float *expected,
                 error += d * d;
                 norm += (double)y[i] * y[i];
                 n++;
-                worst_score = share > worst_score ? share : worst_score;
+                if (share > worst_score[path])
+                    worst_score[path] = share;
                 if (share <= TOLERANCE || isinf(z[i]) || isnan(z[i]))
                     continue;
             }
@@ -236,11 +239,12 @@ static void compare(struct shape *s, const float *got, const float *expected,
         double l2 = norm > 0 ? sqrt(error / norm) : 0;
         if (n < 64)
             continue;
-        worst_l2 = l2 > worst_l2 ? l2 : worst_l2;
+        worst_l2[path] = l2 > worst_l2[path] ? l2 : worst_l2[path];
         if (l2 > TOLERANCE)
         {
-            fprintf(stderr, "%s: H = %lld, S = %lld, row %lld: relative L2 %.3g\n", what,
-                    (long long)s->c.H, (long long)s->c.S, (long long)t, l2);
+            fprintf(stderr, "%s, %s: H = %lld, S = %lld, row %lld: relative L2 %.3g\n",
+                    path_name[path], what, (long long)s->c.H, (long long)s->c.S,
+                    (long long)t, l2);
             wrong++;
             return;
         }
@@ -265,7 +269,7 @@ static struct rfn_graph *capture(const struct rfn_index_logits_args *a)
 {
     struct rfn_graph *graph = NULL;
     MUST(rfn_capture_begin(stream, NULL));
-    MUST(rfn_index_logits(stream, a));
+    MUST(launch_path(a));
     MUST(rfn_capture_end(stream, &graph));
     return graph;
 }
@@ -278,7 +282,7 @@ static void check_alone(struct shape *s, const float *all, int round)
         struct rfn_index_logits_args a = args_of(s, 1, t, 1, 0);
         upload(&s->logits);
         MUST(rfn_device_sync(device));
-        MUST(rfn_index_logits(stream, &a));
+        MUST(launch_path(&a));
         MUST(rfn_device_sync(device));
         float *got = fetch(&s->logits);
         expect_bits(s, got + t * s->logits_row, all + t * s->logits_row, s->logits_row,
@@ -310,11 +314,11 @@ static void check_shape(const struct config *c)
     }
     MUST(rfn_graph_instantiate(graph, &exec));
     MUST(rfn_graph_destroy(&graph));
-    for (int round = 0; round < ROUNDS; round++)
+    for (int round = 0; round < rounds; round++)
     {
         fill(&s, round, how[round]);
         upload_all(&s);
-        MUST(rfn_index_logits(stream, &a));
+        MUST(launch_path(&a));
         float *size = magnitudes(&s);
         memset(s.logits.host, POISON, (size_t)s.logits.bytes);
         rfn_op_index_logits.host(&h, &env);
@@ -337,9 +341,9 @@ static void check_shape(const struct config *c)
         free(size);
     }
     MUST(rfn_exec_destroy(&exec));
-    printf("R = %4lld, next_n %lld, H = %2lld, S = %7lld, P = %3lld%s: %s\n",
-           (long long)c->R, (long long)c->next_n, (long long)c->H, (long long)c->S,
-           (long long)c->P, c->spread ? ", strided" : "",
+    printf("%-8s R = %4lld, next_n %lld, H = %2lld, S = %7lld, P = %3lld%s: %s\n",
+           path_name[path], (long long)c->R, (long long)c->next_n, (long long)c->H,
+           (long long)c->S, (long long)c->P, c->spread ? ", strided" : "",
            wrong == before ? "right" : "WRONG");
     fflush(stdout);
     shape_free(&s);
@@ -360,7 +364,7 @@ static void check_bad_pages(const struct config *c)
     struct rfn_host_env env = { .fault = &expected, .threads = 8 };
     fill(&s, 1, BAD_PAGES);
     upload_all(&s);
-    MUST(rfn_index_logits(stream, &a));
+    MUST(launch_path(&a));
     float *size = magnitudes(&s);
     memset(s.logits.host, POISON, (size_t)s.logits.bytes);
     rfn_op_index_logits.host(&h, &env);
@@ -378,9 +382,10 @@ static void check_bad_pages(const struct config *c)
         wrong++;
     }
     else
-        printf("bad pages: %lld noted, one of them %s, row %lld, column %lld: %lld\n",
-               (long long)seen.count, seen.operand, (long long)seen.row,
-               (long long)seen.column, (long long)seen.value);
+        printf(
+            "%-8s bad pages: %lld noted, one of them %s, row %lld, column %lld: %lld\n",
+            path_name[path], (long long)seen.count, seen.operand, (long long)seen.row,
+            (long long)seen.column, (long long)seen.value);
     free(got);
     free(size);
     shape_free(&s);
@@ -388,6 +393,31 @@ static void check_bad_pages(const struct config *c)
     MUST(rfn_device_close(&device));
     device = kept;
     stream = kept_stream;
+}
+
+/* Below sm_80 there is no plan, and the error names both. */
+static void check_old_gpu(void)
+{
+    static const struct config c = { 1, 1, 64, 64, 64, 64, 0, 0 };
+    struct shape s = shape_of(&c);
+    struct rfn_index_logits_args a = args_of(&s, 1, 0, 1, 0);
+    struct rfn_plan_env env = { .sm_count = 132,
+                                .sm_arch = 75,
+                                .shared_bytes_max = 65536 };
+    struct rfn_launch *launch = calloc(1, sizeof *launch);
+    if (!launch)
+        exit(1);
+    enum rfn_status status = rfn_op_index_logits.cuda(&a, &env, launch);
+    cases++;
+    if (status != RFN_UNSUPPORTED || !strstr(rfn_last_error(), "sm_75") ||
+        !strstr(rfn_last_error(), "sm_80"))
+    {
+        fprintf(stderr, "a plan for sm_75: %s: %s\n", rfn_status_name(status),
+                rfn_last_error());
+        wrong++;
+    }
+    free(launch);
+    shape_free(&s);
 }
 
 static void driver_version(char *ret, int bytes)
@@ -406,8 +436,10 @@ static void driver_version(char *ret, int bytes)
 
 int main(int argc, char **argv)
 {
-    const char *path = NULL;
+    const char *file = NULL;
     int times = 1;
+    int only = -1;          /* checks this shape alone, in one round: for sanitizers */
+    int small = 0;          /* leaves out what takes a sanitizer minutes */
     int64_t one[4] = { 0 }; /* times this shape and checks nothing */
     for (int i = 1; i < argc; i++)
     {
@@ -418,8 +450,15 @@ int main(int argc, char **argv)
                 one[k] = strtoll(argv[++i], NULL, 0);
         else if (strcmp(argv[i], "--no-times") == 0)
             times = 0;
+        else if (strcmp(argv[i], "--small") == 0)
+            small = 1;
+        else if (strcmp(argv[i], "--shape") == 0 && i + 1 < argc)
+        {
+            only = atoi(argv[++i]);
+            rounds = 1;
+        }
         else
-            path = argv[i];
+            file = argv[i];
     }
     struct rfn_device_desc desc = { .kind = RFN_DEVICE_CUDA };
     if (rfn_device_open(&desc, &device) != RFN_OK)
@@ -446,31 +485,39 @@ int main(int argc, char **argv)
         { 300, 1, 16, 320, 64, 257, 0 },     { 1100, 2, 8, 130, 64, 100, 0 },
         { 2, 1, 64, 163840, 64, 163840, 0 }, { 1, 1, 8, 1048576, 64, 1048576, 0 },
     };
-    for (size_t i = 0; !one[0] && i < sizeof configs / sizeof configs[0]; i++)
-        check_shape(&configs[i]);
-    for (int i = 1; !one[0] && i < 4; i++)
-        check_bad_pages(&configs[5 * i - 4]);
-    printf(
-        "%d comparisons, %d wrong; relative L2 of a row up to %.2e, a score's error up "
-        "to %.2e of its magnitudes\n",
-        cases, wrong, worst_l2, worst_score);
+    paths_begin();
+    check_old_gpu();
+    for (path = 0; !one[0] && path < 2; path++)
+    {
+        size_t most = sizeof configs / sizeof configs[0];
+        for (size_t i = 0; i < (small ? most - 2 : most); i++)
+            if (only < 0 || only == (int)i)
+                check_shape(&configs[i]);
+        for (int i = 1; only < 0 && i < 4; i++)
+            check_bad_pages(&configs[5 * i - 4]);
+        printf("%d comparisons, %d wrong; %s: relative L2 of a row up to %.2e, a score's "
+               "error up to %.2e of its magnitudes\n",
+               cases, wrong, path_name[path], worst_l2[path], worst_score[path]);
+    }
     fflush(stdout);
 
-    FILE *json = path ? fopen(path, "w") : NULL;
-    if (path && !json)
+    FILE *json = file ? fopen(file, "w") : NULL;
+    if (file && !json)
     {
-        perror(path);
+        perror(file);
         return 1;
     }
     if (json)
         fprintf(json,
                 "{\n  \"op\": \"index_logits\",\n  \"device\": \"%s\",\n"
                 "  \"driver\": \"%s\",\n  \"seed\": %llu,\n  \"comparisons\": %d,\n"
-                "  \"wrong\": %d,\n  \"relative_l2\": %.3g,\n  \"score_error\": %.3g,\n"
+                "  \"wrong\": %d,\n  \"relative_l2\": [%.3g, %.3g],\n"
+                "  \"score_error\": [%.3g, %.3g],\n  \"paths\": [\"%s\", \"%s\"],\n"
                 "  \"note\": \"each launch of a graph reads pages of its own; median of "
                 "%d replays\",\n  \"times\": [\n",
-                info.name, driver, (unsigned long long)base_seed, cases, wrong, worst_l2,
-                worst_score, TIMED_REPLAYS);
+                info.name, driver, (unsigned long long)base_seed, cases, wrong,
+                worst_l2[0], worst_l2[1], worst_score[0], worst_score[1], path_name[0],
+                path_name[1], TIMED_REPLAYS);
     if (times)
         measure(json, one[0] ? one : NULL);
     if (json)

@@ -17,6 +17,32 @@ static struct rfn_device *device;
 static struct rfn_stream *stream;
 static uint64_t base_seed = 1;
 
+/* ---- the two kernels -------------------------------------------------------------- */
+
+/* Plans as on a GPU that has nothing newer than sm_80. */
+static enum rfn_status plan_portable(const void *args, const struct rfn_plan_env *env,
+                                     struct rfn_launch *ret)
+{
+    struct rfn_plan_env less = *env;
+    less.sm_arch = 80;
+    return rfn_op_index_logits.cuda(args, &less, ret);
+}
+
+static const char *const path_name[2] = { "own", "portable" };
+static struct rfn_op path_op[2]; /* what the device's GPU gets, and the portable kernel */
+static int path;                 /* that is launched */
+
+static void paths_begin(void)
+{
+    path_op[0] = path_op[1] = rfn_op_index_logits;
+    path_op[1].cuda = plan_portable;
+}
+
+static enum rfn_status launch_path(const struct rfn_index_logits_args *a)
+{
+    return rfn_op_launch(stream, &path_op[path], a);
+}
+
 static void must(enum rfn_status status, const char *call, int line)
 {
     if (status == RFN_OK)
@@ -66,6 +92,7 @@ struct config
     int64_t P;
     int64_t longest; /* of the lengths; more is what host twin and time allow */
     int spread;      /* strides beyond the dense ones */
+    int aligned;     /* rows of logits begin at multiples of 16 bytes */
 };
 
 struct shape
@@ -95,7 +122,7 @@ static struct shape shape_of(const struct config *c)
     s.w_row = c->H + more;
     s.table_row = s.W + more;
     s.page_bytes = (c->P * 132 + 15) / 16 * 16 + 16 * more;
-    s.logits_row = c->S + PAD;
+    s.logits_row = c->S + (c->aligned ? 0 : PAD);
     s.q8 = buffer_of(s.T * s.q_row);
     s.w8 = buffer_of(4 * s.T * s.w_row);
     s.pool = buffer_of(s.pages * s.page_bytes);

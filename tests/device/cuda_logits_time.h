@@ -64,7 +64,7 @@ static double time_launch(struct shape *s, int launches, void *pool)
     for (int i = 0; i < launches; i++)
     {
         a.table.data = table + i * s->c.R * s->table_row;
-        MUST(rfn_index_logits(stream, &a));
+        MUST(launch_path(&a));
     }
     MUST(rfn_capture_end(stream, &graph));
     MUST(rfn_graph_instantiate(graph, &exec));
@@ -89,13 +89,28 @@ static double time_launch(struct shape *s, int launches, void *pool)
     return times[TIMED_REPLAYS / 2];
 }
 
+/* The fastest of others at 64 heads, next_n 1, measured on the same kind of GPU. */
+static const struct
+{
+    int64_t b, context;
+    double us;
+} peers[] = {
+    { 1, 4096, 3.8 },      { 1, 32768, 4.5 },      { 1, 131072, 8.9 },
+    { 8, 4096, 4.5 },      { 8, 32768, 12.8 },     { 8, 131072, 39.4 },
+    { 32, 4096, 8.1 },     { 32, 32768, 39.0 },    { 32, 131072, 140.2 },
+    { 64, 32768, 72.5 },   { 64, 131072, 274.5 },  { 128, 4096, 21.9 },
+    { 128, 32768, 140.7 }, { 128, 131072, 543.8 },
+};
+
 static void measure_one(FILE *json, int first, void *pool, int32_t *order, int64_t b,
                         int64_t L, int64_t next_n, int64_t H, int64_t S)
 {
     int64_t used = b * (L / PAGE_TOKENS);
     int64_t launches = ((int64_t)256 << 20) / (used * PAGE_BYTES) + 1;
     launches = launches < 3 ? 3 : launches > LAUNCHES_MOST ? LAUNCHES_MOST : launches;
-    struct config c = { .R = b, .next_n = next_n, .H = H, .S = S, .P = PAGE_TOKENS };
+    struct config c = {
+        .R = b, .next_n = next_n, .H = H, .S = S, .P = PAGE_TOKENS, .aligned = 1
+    };
     struct shape s = shape_of(&c);
     struct rng r = rng_of(base_seed);
     buffer_free(&s.table);
@@ -117,21 +132,32 @@ static void measure_one(FILE *json, int first, void *pool, int32_t *order, int64
     for (int64_t i = 0; i < s.w8.bytes / 4; i++)
         ((float *)s.w8.host)[i] = rng_normal(&r);
     upload_all(&s);
-    double us = time_launch(&s, (int)launches, pool);
+    double peer = 0;
+    for (size_t i = 0; next_n == 1 && H == 64 && i < sizeof peers / sizeof peers[0]; i++)
+        if (peers[i].b == b && peers[i].context == L)
+            peer = peers[i].us;
     double read = (double)used * PAGE_BYTES;
     double bytes = read + (double)s.T * (4.0 * (double)L + (double)H * (DIM + 4));
-    printf("%4lld %7lld %6lld %3lld %8lld %10.2f %10.1f %10.1f\n", (long long)b,
-           (long long)L, (long long)next_n, (long long)H, (long long)S, us,
-           read / us * 1e-3, bytes / us * 1e-3);
-    fflush(stdout);
-    if (json)
-        fprintf(json,
-                "%s    {\"requests\": %lld, \"context\": %lld, \"next_n\": %lld, "
-                "\"heads\": %lld, \"columns\": %lld, \"us\": %.3f, \"key_bytes\": %.0f, "
-                "\"bytes\": %.0f, \"key_gb_per_s\": %.1f, \"gb_per_s\": %.1f}",
-                first ? "" : ",\n", (long long)b, (long long)L, (long long)next_n,
-                (long long)H, (long long)S, us, read, bytes, read / us * 1e-3,
-                bytes / us * 1e-3);
+    for (path = 0; path < 2; path++)
+    {
+        double us = time_launch(&s, (int)launches, pool);
+        printf("%4lld %7lld %6lld %3lld %8lld %-8s %9.2f %9.3f %9.3f", (long long)b,
+               (long long)L, (long long)next_n, (long long)H, (long long)S,
+               path_name[path], us, read / us * 1e-6, bytes / us * 1e-6);
+        if (peer > 0)
+            printf(" %8.1f", peer);
+        printf("\n");
+        fflush(stdout);
+        if (json)
+            fprintf(json,
+                    "%s    {\"path\": \"%s\", \"requests\": %lld, \"context\": %lld, "
+                    "\"next_n\": %lld, \"heads\": %lld, \"columns\": %lld, "
+                    "\"us\": %.3f, \"key_bytes\": %.0f, \"bytes\": %.0f, "
+                    "\"key_tb_per_s\": %.4f, \"tb_per_s\": %.4f, \"peer_us\": %.1f}",
+                    first && path == 0 ? "" : ",\n", path_name[path], (long long)b,
+                    (long long)L, (long long)next_n, (long long)H, (long long)S, us, read,
+                    bytes, read / us * 1e-6, bytes / us * 1e-6, peer);
+    }
     shape_free(&s);
 }
 
@@ -154,8 +180,8 @@ static void measure(FILE *json, const int64_t *only)
         order[i] = order[j];
         order[j] = kept;
     }
-    printf("\n%4s %7s %6s %3s %8s %10s %10s %10s\n", "b", "context", "next_n", "H", "S",
-           "us", "key GB/s", "all GB/s");
+    printf("\n%4s %7s %6s %3s %8s %-8s %9s %9s %9s %8s\n", "b", "context", "next_n", "H",
+           "S", "path", "us", "key TB/s", "all TB/s", "peer us");
     for (int i = 0; only && i < 1; i++)
         measure_one(json, 1, pool, order, only[0], only[1], only[2], only[3], only[1]);
     for (int i = 0; !only && i < 15; i++)
