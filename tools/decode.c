@@ -21,7 +21,7 @@ static const struct cli_option table[] = {
            "model shape, see `refrain info` (deepseek-v3.2)"),
     OPTION("--layers", "N", CLI_INT, layers, 1, 1024, "run the first N layers (2)"),
     OPTION("--trace", "FILE", CLI_TEXT, trace, 0, 0,
-           "requests as JSON lines; without it seeded ones of the same distribution"),
+           "requests, see below; without it seeded ones of the same distribution"),
     OPTION("--requests", "N", CLI_INT, requests, 1, 1000000, "the first N requests (16)"),
     OPTION(
         "--arrivals", "HOW", CLI_TEXT, arrivals, 0, 0,
@@ -34,7 +34,7 @@ static const struct cli_option table[] = {
     OPTION("--next-n", "N", CLI_INT, next_n, 1, RFN_NEXT_N_MAX,
            "tokens a request and step (1)"),
     OPTION("--pool-pages", "N", CLI_INT, pool_pages, 1, 1000000000,
-           "pages of each layer's pools (what --batch requests need, under 2 GiB)"),
+           "pages of each layer's pools (what --batch requests need, see below)"),
     OPTION("--context-limit", "N", CLI_INT, context_limit, 2, 1000000000,
            "shorten prompts so that no context is longer (the geometry's)"),
     OPTION("--verify", "N", CLI_INT, verify, 0, 1000000000,
@@ -48,6 +48,13 @@ static const struct cli_option table[] = {
     OPTION("--inject", "NAME|list", CLI_TEXT, inject, 0, 0, "plant a mistake"),
 };
 #define OPTIONS (sizeof(table) / sizeof(table[0]))
+
+static const char more_help[] =
+    "\nA trace is JSON lines, each with timestamp, input_length, output_length and a\n"
+    "list hash_ids, or a table: a header of these four names, columns apart by tabs or\n"
+    "commas, ids joined by spaces. Without jansson tables are read and no JSON written.\n"
+    "\nThe default pools take at most three quarters of the memory that is free on a\n"
+    "GPU, on the host half of it and 2 GiB. Requests that find no pages wait.\n";
 
 static int open_output(struct run *run)
 {
@@ -77,6 +84,7 @@ int decode_main(int argc, char **argv)
     {
         printf("usage: refrain decode [options]\n\n");
         cli_usage(table, OPTIONS);
+        printf("%s", more_help);
         return TOOL_OK;
     }
     if (status == TOOL_OK && run.options.inject != NULL &&
@@ -85,9 +93,9 @@ int decode_main(int argc, char **argv)
         inject_list();
         return TOOL_OK;
     }
-    int (*const stage[])(struct run *) = { run_read_options, run_plan,    open_output,
-                                           run_open,         run_prepare, run_steps,
-                                           run_finish };
+    int (*const stage[])(struct run *) = { run_read_options, run_read_trace, open_output,
+                                           run_open,         run_plan,       run_prepare,
+                                           run_steps,        run_finish };
     for (size_t i = 0; status == TOOL_OK && i < sizeof(stage) / sizeof(stage[0]); i++)
     {
         status = stage[i](&run);

@@ -6,6 +6,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#if RFN_JANSSON
+#include <jansson.h>
+
+static int dump(const json_t *json, FILE *file)
+{
+    return json_dumpf(json, file, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+}
+#else
+#define json_decref(json) ((void)(json))
+
+static int dump(const json_t *json, FILE *file)
+{
+    (void)json;
+    (void)file;
+    return -1;
+}
+#endif
+
 static int failed(const char *path, int error)
 {
     tool_error("cannot write %s: %s", path, strerror(error));
@@ -16,6 +34,11 @@ int output_open(const char *path, struct output *ret_output)
 {
     struct stat info;
     *ret_output = (struct output) { .path = path };
+    if (!RFN_JANSSON)
+    {
+        tool_error("cannot write %s: this build has no jansson, which writes JSON", path);
+        return TOOL_ENVIRONMENT;
+    }
     if (path[0] == '\0')
     {
         return failed("''", ENOENT);
@@ -60,8 +83,7 @@ int output_json(struct output *output, json_t *json)
         return failed(output->path, ENOMEM);
     }
     errno = 0;
-    int bad =
-        json_dumpf(json, output->file, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0;
+    int bad = dump(json, output->file) != 0;
     json_decref(json);
     bad = fputc('\n', output->file) == EOF || bad;
     bad = fclose(output->file) != 0 || bad;

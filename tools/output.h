@@ -1,9 +1,12 @@
-/* A JSON file that has its name when it is complete, not before. */
+/* A JSON file that has its name when it is complete, not before. Without jansson there is
+ * none: opening it is refused. */
 #ifndef TOOLS_OUTPUT_H
 #define TOOLS_OUTPUT_H
 
-#include <jansson.h>
 #include <stdio.h>
+
+/* jansson's own, for those who do not include it. */
+typedef struct json_t json_t;
 
 struct output
 {

@@ -1,4 +1,5 @@
-/* What a run is made of, before a device is opened: nothing is half-run for a bad name. */
+/* What a run is made of. Options and requests are read before a device is opened: nothing is
+ * half-run for a bad name. Pages are planned behind that: free memory bounds them. */
 #include "tools/cli.h"
 #include "tools/run.h"
 #include "tools/tool.h"
@@ -6,10 +7,11 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define POOL_BYTES_MAX (((int64_t)2 << 30) - 1)
+#define HOST_POOL_BYTES_MAX (((int64_t)2 << 30) - 1)
 #define DEFAULT_LAYERS 2
 #define DEFAULT_REQUESTS 16
 #define MS_PER_STEP_MAX 1e9
@@ -149,7 +151,7 @@ int run_read_options(struct run *run)
 
 /* ---- requests and pages ------------------------------------------------------------ */
 
-static int read_trace(struct run *run)
+int run_read_trace(struct run *run)
 {
     static const int status_of[] = {
         [TRACE_OK] = TOOL_OK,
@@ -177,6 +179,21 @@ static int read_trace(struct run *run)
     return TOOL_OK;
 }
 
+/* Bytes of a default pool, all layers: beside it lie the rows' inputs and outputs, the
+ * workspace and the graphs. A host is somebody's, so that more than a little is asked for. */
+static int default_pool_bytes(struct run *run, int64_t *ret_bytes)
+{
+    struct rfn_device_info info;
+    if (rfn_device_query(run->device, &info) != RFN_OK)
+    {
+        return run_failed("cannot query the device");
+    }
+    int64_t host = info.memory_free_bytes / 2;
+    host = host < HOST_POOL_BYTES_MAX ? host : HOST_POOL_BYTES_MAX;
+    *ret_bytes = info.kind == RFN_DEVICE_CUDA ? info.memory_free_bytes / 4 * 3 : host;
+    return TOOL_OK;
+}
+
 static int plan_pages(struct run *run)
 {
     int32_t page_tokens = run->geometry.page_tokens;
@@ -192,7 +209,13 @@ static int plan_pages(struct run *run)
     }
     if (pages == 0)
     {
-        most = POOL_BYTES_MAX / page_bytes < most ? POOL_BYTES_MAX / page_bytes : most;
+        int64_t bytes = 0;
+        int status = default_pool_bytes(run, &bytes);
+        if (status != TOOL_OK)
+        {
+            return status;
+        }
+        most = bytes / page_bytes < most ? bytes / page_bytes : most;
         pages = usable < most ? usable : most;
     }
     if (pages > most)
@@ -214,11 +237,6 @@ static int plan_pages(struct run *run)
 
 int run_plan(struct run *run)
 {
-    int status = read_trace(run);
-    if (status != TOOL_OK)
-    {
-        return status;
-    }
     struct batch_desc *desc = &run->batch_desc;
     int32_t page_tokens = run->geometry.page_tokens;
     int64_t seats = run->options.batch;
@@ -228,7 +246,7 @@ int run_plan(struct run *run)
     desc->page_tokens = page_tokens;
     desc->table_pages = (run->context_tokens + page_tokens - 1) / page_tokens;
     desc->seed = run->options.seed;
-    status = plan_pages(run);
+    int status = plan_pages(run);
     if (status != TOOL_OK)
     {
         return status;
@@ -245,5 +263,14 @@ int run_plan(struct run *run)
         verify = 1; /* only a verification can find it */
     }
     run->verify_steps = verify < run->planned_steps ? verify : run->planned_steps;
+    struct rfn_device_info info;
+    if (rfn_device_query(run->device, &info) != RFN_OK)
+    {
+        return run_failed("cannot query the device");
+    }
+    printf("decode %s on %s (%s), %d layers, %" PRId64 " requests, batch %d, %" PRId64
+           " pages, seed %" PRIu64 "\n",
+           run->geometry.name, run->report.device, info.name, run->geometry.layers,
+           run->trace.requests, desc->seats, desc->pages, run->options.seed);
     return TOOL_OK;
 }

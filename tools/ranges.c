@@ -1,6 +1,10 @@
 /* The nodes of a ladder's graphs with the ranges that they were recorded in. A profiler
  * shows the kernels of a replay without them. */
 #include "tools/ranges.h"
+
+#if RFN_JANSSON
+#include <jansson.h>
+
 static const char *const types[RFN_NODE_TYPES + 1] = {
     [RFN_NODE_KERNEL] = "kernel",         [RFN_NODE_MEMCPY] = "memcpy",
     [RFN_NODE_MEMSET] = "memset",         [RFN_NODE_HOST] = "host",
@@ -72,3 +76,13 @@ json_t *ranges_json(struct rfn_ladder *ladder)
     }
     return json_pack("{s:s, s:o}", "domain", "refrain", "graphs", graphs);
 }
+
+#else
+
+json_t *ranges_json(struct rfn_ladder *ladder)
+{
+    (void)ladder;
+    return NULL;
+}
+
+#endif

@@ -1,25 +1,15 @@
 #include "tools/report.h"
-#include <float.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
-
-struct totals
-{
-    int32_t used;
-    int64_t replays;
-    int64_t rows; /* of the buckets, padding included */
-    int64_t live_rows;
-};
 
 static int64_t rows_of(const struct engine_bucket *bucket)
 {
     return bucket->replays * bucket->shape.requests * bucket->shape.next_n;
 }
 
-static struct totals add_up(const struct engine *engine)
+struct report_totals report_add_up(const struct engine *engine)
 {
-    struct totals totals = { 0 };
+    struct report_totals totals = { 0 };
     int32_t last = 0;
     for (int32_t i = 0; i < engine->buckets; i++)
     {
@@ -34,54 +24,24 @@ static struct totals add_up(const struct engine *engine)
     return totals;
 }
 
-static double ratio(double a, double b)
+double report_ratio(double a, double b)
 {
     return b > 0 ? a / b : 0;
 }
 
-static double padding(int64_t rows, int64_t live)
+double report_padding(int64_t rows, int64_t live)
 {
-    return ratio((double)(rows - live), (double)rows);
+    return report_ratio((double)(rows - live), (double)rows);
 }
 
-static double microseconds(double seconds, int64_t count)
+double report_us(double seconds, int64_t count)
 {
-    return ratio(seconds * 1e6, (double)count);
-}
-
-json_t *report_json(const struct report *report, const struct engine *engine)
-{
-    struct totals totals = add_up(engine);
-    json_t *bit_equal =
-        report->bit_equal < 0 ? json_null() : json_boolean(report->bit_equal);
-    /* JSON has no infinity, which a NaN in O counts as. */
-    double finite = isfinite(report->max_rel_err) ? report->max_rel_err : DBL_MAX;
-    json_t *error = report->bit_equal < 0 ? json_null() : json_real(finite);
-    return json_pack(
-        "{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:f, s:I, s:i, s:o, "
-        "s:o, "
-        "s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f}",
-        "device", report->device, "geometry", report->geometry, "layers", report->layers,
-        "requests", (json_int_t)report->requests, "finished",
-        (json_int_t)report->finished, "waited", (json_int_t)report->waited, "steps",
-        (json_int_t)report->steps, "tokens", (json_int_t)report->tokens, "graphs",
-        report->graphs, "buckets_used", totals.used, "replays",
-        (json_int_t)totals.replays, "padding_waste",
-        padding(totals.rows, totals.live_rows), "eager_steps",
-        (json_int_t)report->eager_steps, "findings", report->findings, "bit_equal",
-        bit_equal, "max_rel_err", error, "pages_leaked", (json_int_t)report->pages_leaked,
-        "graph_bytes", (json_int_t)report->graph_bytes, "tokens_per_s",
-        ratio((double)report->tokens, report->step_s), "update_us",
-        microseconds(report->update_s, report->steps), "launch_us",
-        microseconds(report->launch_s, report->steps), "replay_us",
-        microseconds(report->replay_s, report->steps), "host_us_per_step",
-        microseconds(report->step_s - report->replay_s, report->steps), "first_replay_s",
-        report->first_replay_s);
+    return report_ratio(seconds * 1e6, (double)count);
 }
 
 static void print_buckets(const struct engine *engine)
 {
-    struct totals totals = add_up(engine);
+    struct report_totals totals = report_add_up(engine);
     printf("  bucket  contexts  replays  rows live  padding\n");
     for (int32_t i = 0; i < engine->buckets; i++)
     {
@@ -89,10 +49,10 @@ static void print_buckets(const struct engine *engine)
         printf("  %6d  %8s  %7" PRId64 "  %9" PRId64 "  %6.1f%%\n",
                bucket->shape.requests, bucket->shape.short_context ? "short" : "any",
                bucket->replays, bucket->live_rows,
-               100 * padding(rows_of(bucket), bucket->live_rows));
+               100 * report_padding(rows_of(bucket), bucket->live_rows));
     }
     printf("   total  %8s  %7" PRId64 "  %9" PRId64 "  %6.1f%%\n", "", totals.replays,
-           totals.live_rows, 100 * padding(totals.rows, totals.live_rows));
+           totals.live_rows, 100 * report_padding(totals.rows, totals.live_rows));
 }
 
 void report_print(const struct report *report, const struct engine *engine)
@@ -102,21 +62,21 @@ void report_print(const struct report *report, const struct engine *engine)
            " finished, %" PRId64 " waited for pages\n",
            report->requests, report->admitted, report->finished, report->waited);
     printf("  steps         %" PRId64 ", %" PRId64 " tokens, %.0f tokens/s\n",
-           report->steps, report->tokens, ratio((double)report->tokens, report->step_s));
+           report->steps, report->tokens,
+           report_ratio((double)report->tokens, report->step_s));
     printf("  a step        update %.0f us, replay %.0f us (launch %.1f), host %.0f us\n",
-           microseconds(report->update_s, report->steps),
-           microseconds(report->replay_s, report->steps),
-           microseconds(report->launch_s, report->steps),
-           microseconds(report->step_s - report->replay_s, report->steps));
+           report_us(report->update_s, report->steps),
+           report_us(report->replay_s, report->steps),
+           report_us(report->launch_s, report->steps),
+           report_us(report->step_s - report->replay_s, report->steps));
     printf("  prompts       %" PRId64 " tokens, %" PRId64
            " of them shared, packed in %.2f s\n",
            report->prompt_tokens, report->shared_tokens, report->prompt_s);
-    printf(
-        "  graphs        %d captured in %.2f s, %.0f KiB each; first replay after %.2f "
-        "s\n",
-        report->graphs, report->prepare_s,
-        ratio((double)report->graph_bytes, 1024.0 * report->graphs),
-        report->first_replay_s);
+    printf("  graphs        %d captured in %.2f s, %.0f KiB each; first replay after "
+           "%.2f s\n",
+           report->graphs, report->prepare_s,
+           report_ratio((double)report->graph_bytes, 1024.0 * report->graphs),
+           report->first_replay_s);
     printf("  memory        %.1f MiB device (%" PRId64 " pages, %" PRId64
            " leaked), %.1f MiB pinned\n",
            (double)report->device_bytes / 1048576, report->pages, report->pages_leaked,

@@ -3,7 +3,7 @@
 #define TOOLS_REPORT_H
 
 #include "tools/engine.h"
-#include <jansson.h>
+#include "tools/output.h"
 
 struct report
 {
@@ -42,7 +42,23 @@ struct report
     double verify_s;
 };
 
-/* NULL without memory. */
+/* Sums over the buckets. */
+struct report_totals
+{
+    int32_t used;
+    int64_t replays;
+    int64_t rows; /* of the buckets, padding included */
+    int64_t live_rows;
+};
+
+struct report_totals report_add_up(const struct engine *engine);
+
+/* 0 for nothing of nothing; the share of padding; microseconds each of `count`. */
+double report_ratio(double a, double b);
+double report_padding(int64_t rows, int64_t live);
+double report_us(double seconds, int64_t count);
+
+/* NULL without memory, or without jansson. */
 json_t *report_json(const struct report *report, const struct engine *engine);
 
 void report_print(const struct report *report, const struct engine *engine);

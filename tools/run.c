@@ -64,11 +64,6 @@ int run_open(struct run *run)
         return run_failed("the device cannot run a step");
     }
     run->report.device = info.kind == RFN_DEVICE_CUDA ? "cuda" : "host";
-    printf("decode %s on %s (%s), %d layers, %" PRId64 " requests, batch %d, %" PRId64
-           " pages, seed %" PRIu64 "\n",
-           run->geometry.name, run->report.device, info.name, run->geometry.layers,
-           run->trace.requests, run->batch_desc.seats, run->batch_desc.pages,
-           run->options.seed);
     return TOOL_OK;
 }
 

@@ -24,7 +24,7 @@ struct options
     int64_t steps;
     int64_t batch;
     int64_t next_n;
-    int64_t pool_pages;    /* 0: as many as the run can use, under 2 GiB */
+    int64_t pool_pages;    /* 0: as many as the run can use and its device has room for */
     int64_t context_limit; /* 0: the geometry's */
     int64_t verify;
     int64_t batch_invariant;
@@ -58,13 +58,17 @@ struct run
     int faulted;  /* a kernel met a bad index */
 };
 
-/* What runs before any device is opened: options, names, trace, pages. These two, the ones
- * below and run_close return an exit status, after an error line unless it is TOOL_OK. */
+/* What runs before any device is opened: options and names, then the requests. These two,
+ * the ones below and run_close return an exit status, after an error line unless it is
+ * TOOL_OK. */
 int run_read_options(struct run *run);
-int run_plan(struct run *run);
+int run_read_trace(struct run *run);
 
 /* Opens the device that the options name. */
 int run_open(struct run *run);
+
+/* Plans pages and steps, prints the first line of the run. */
+int run_plan(struct run *run);
 
 /* Attaches the checker, allocates everything but graphs. */
 int run_prepare(struct run *run);

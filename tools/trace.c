@@ -1,25 +1,15 @@
-#include "tools/trace.h"
+#include "tools/trace_line.h"
 #include <errno.h>
-#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Where a line stands, for its error line. */
-struct place
-{
-    const char *name;
-    int64_t line;
-    char *error;
-};
+const char *const trace_column[TRACE_COLUMNS] = { "timestamp", "input_length",
+                                                  "output_length", "hash_ids" };
 
-static enum trace_status fail(const struct place *place, enum trace_status status,
-                              const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static enum trace_status fail(const struct place *place, enum trace_status status,
-                              const char *format, ...)
+enum trace_status trace_fail(const struct trace_place *place, enum trace_status status,
+                             const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -30,96 +20,44 @@ static enum trace_status fail(const struct place *place, enum trace_status statu
     return status;
 }
 
-static const char *type_name(const json_t *value)
+enum trace_status trace_store(const struct trace_place *place, int column, int64_t number,
+                              struct trace_request *request)
 {
-    static const char *const names[] = { "an object",  "an array",      "a string",
-                                         "an integer", "a real number", "true",
-                                         "false",      "null" };
-    return value == NULL ? "nothing" : names[json_typeof(value)];
-}
-
-static enum trace_status read_int(const struct place *place, const json_t *object,
-                                  const char *key, int64_t min, int64_t max, int64_t *ret)
-{
-    const json_t *value = json_object_get(object, key);
-    if (!json_is_integer(value))
-    {
-        return fail(place, TRACE_MALFORMED, "expected \"%s\" as an integer, found %s",
-                    key, type_name(value));
-    }
-    json_int_t number = json_integer_value(value);
+    int64_t *const field[] = { &request->timestamp_ms, &request->input_tokens,
+                               &request->output_tokens };
+    int64_t min = column == 0 ? 0 : 1;
+    int64_t max = column == 0 ? INT64_MAX : TRACE_TOKENS_MAX;
     if (number < min || number > max)
     {
-        return fail(place, TRACE_MALFORMED, "expected \"%s\" in %lld .. %lld, found %lld",
-                    key, (long long)min, (long long)max, (long long)number);
+        return trace_fail(
+            place, TRACE_MALFORMED, "expected \"%s\" in %lld .. %lld, found %lld",
+            trace_column[column], (long long)min, (long long)max, (long long)number);
     }
-    *ret = number;
+    *field[column] = number;
     return TRACE_OK;
 }
 
-static enum trace_status read_blocks(const struct place *place, const json_t *object,
-                                     struct trace_request *request)
+enum trace_status trace_blocks(const struct trace_place *place, int64_t found,
+                               struct trace_request *request)
 {
-    const json_t *ids = json_object_get(object, "hash_ids");
-    if (!json_is_array(ids))
-    {
-        return fail(place, TRACE_MALFORMED, "expected \"hash_ids\" as an array, found %s",
-                    type_name(ids));
-    }
     int64_t blocks =
         (request->input_tokens + TRACE_BLOCK_TOKENS - 1) / TRACE_BLOCK_TOKENS;
-    int64_t found = (int64_t)json_array_size(ids);
     if (found != blocks)
     {
-        return fail(place, TRACE_MALFORMED,
-                    "expected %lld \"hash_ids\" for an input of %lld tokens, found %lld",
-                    (long long)blocks, (long long)request->input_tokens,
-                    (long long)found);
+        return trace_fail(place, TRACE_MALFORMED,
+                          "expected %lld \"hash_ids\" for an input of %lld tokens, "
+                          "found %lld",
+                          (long long)blocks, (long long)request->input_tokens,
+                          (long long)found);
     }
     request->hash_ids = malloc((size_t)blocks * sizeof(request->hash_ids[0]));
     if (request->hash_ids == NULL)
     {
-        return fail(place, TRACE_NOMEM, "no memory for %lld hash ids", (long long)blocks);
+        return trace_fail(place, TRACE_NOMEM, "no memory for %lld hash ids",
+                          (long long)blocks);
     }
     request->blocks = blocks;
-    for (int64_t i = 0; i < blocks; i++)
-    {
-        const json_t *id = json_array_get(ids, (size_t)i);
-        if (!json_is_integer(id) || json_integer_value(id) < 0)
-        {
-            free(request->hash_ids);
-            request->hash_ids = NULL;
-            return fail(place, TRACE_MALFORMED,
-                        "expected \"hash_ids\"[%lld] as an integer from 0, found %s",
-                        (long long)i,
-                        json_is_integer(id) ? "a negative one" : type_name(id));
-        }
-        request->hash_ids[i] = json_integer_value(id);
-    }
     return TRACE_OK;
-}
-
-static enum trace_status read_object(const struct place *place, const json_t *object,
-                                     struct trace_request *request)
-{
-    if (!json_is_object(object))
-    {
-        return fail(place, TRACE_MALFORMED, "expected a JSON object, found %s",
-                    type_name(object));
-    }
-    enum trace_status status =
-        read_int(place, object, "timestamp", 0, INT64_MAX, &request->timestamp_ms);
-    if (status == TRACE_OK)
-    {
-        status = read_int(place, object, "input_length", 1, TRACE_TOKENS_MAX,
-                          &request->input_tokens);
-    }
-    if (status == TRACE_OK)
-    {
-        status = read_int(place, object, "output_length", 1, TRACE_TOKENS_MAX,
-                          &request->output_tokens);
-    }
-    return status == TRACE_OK ? read_blocks(place, object, request) : status;
 }
 
 static int is_blank(const char *text, size_t bytes)
@@ -134,7 +72,7 @@ static int is_blank(const char *text, size_t bytes)
     return 1;
 }
 
-static enum trace_status append(const struct place *place, struct trace *trace,
+static enum trace_status append(const struct trace_place *place, struct trace *trace,
                                 const struct trace_request *request)
 {
     if (trace->requests == trace->capacity)
@@ -144,8 +82,8 @@ static enum trace_status append(const struct place *place, struct trace *trace,
             realloc(trace->request, (size_t)capacity * sizeof(*grown));
         if (grown == NULL)
         {
-            return fail(place, TRACE_NOMEM, "no memory for %lld requests",
-                        (long long)capacity);
+            return trace_fail(place, TRACE_NOMEM, "no memory for %lld requests",
+                              (long long)capacity);
         }
         trace->request = grown;
         trace->capacity = capacity;
@@ -154,28 +92,27 @@ static enum trace_status append(const struct place *place, struct trace *trace,
     return TRACE_OK;
 }
 
-static enum trace_status read_line(const struct place *place, const char *text,
+/* The first line that is not blank decides: the header of a table, or JSON. */
+static enum trace_status read_line(struct trace_place *place, const char *text,
                                    size_t bytes, struct trace *trace)
 {
     if (bytes > TRACE_LINE_BYTES_MAX)
     {
-        return fail(place, TRACE_MALFORMED, "expected a line of at most %d bytes",
-                    TRACE_LINE_BYTES_MAX);
+        return trace_fail(place, TRACE_MALFORMED, "expected a line of at most %d bytes",
+                          TRACE_LINE_BYTES_MAX);
     }
     if (is_blank(text, bytes))
     {
         return TRACE_OK;
     }
-    json_error_t why;
-    json_t *object = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &why);
-    if (object == NULL)
+    int table = place->separator != '\0';
+    if (!table && trace->requests == 0 && trace_table_begins(text, bytes))
     {
-        return fail(place, TRACE_MALFORMED,
-                    "expected one JSON object: %.150s (column %d)", why.text, why.column);
+        return trace_table_header(place, text, bytes);
     }
     struct trace_request request = { 0 };
-    enum trace_status status = read_object(place, object, &request);
-    json_decref(object);
+    enum trace_status status = table ? trace_table_line(place, text, bytes, &request)
+                                     : trace_json_line(place, text, bytes, &request);
     if (status == TRACE_OK)
     {
         status = append(place, trace, &request);
@@ -192,7 +129,7 @@ enum trace_status trace_read_memory(const char *name, const void *text, size_t b
                                     char error[TRACE_ERROR_BYTES])
 {
     struct trace trace = { 0 };
-    struct place place = { .name = name, .line = 0, .error = error };
+    struct trace_place place = { .name = name, .error = error };
     const char *next = text;
     size_t left = bytes;
     enum trace_status status = TRACE_OK;
@@ -239,7 +176,7 @@ enum trace_status trace_read_file(const char *path, int64_t max, struct trace *r
                                   char error[TRACE_ERROR_BYTES])
 {
     struct trace trace = { 0 };
-    struct place place = { .name = path, .line = 0, .error = error };
+    struct trace_place place = { .name = path, .error = error };
     *ret_trace = trace;
     error[0] = '\0';
     FILE *file = fopen(path, "rb");
@@ -252,7 +189,7 @@ enum trace_status trace_read_file(const char *path, int64_t max, struct trace *r
     char *text = malloc(TRACE_LINE_BYTES_MAX + 1);
     if (text == NULL)
     {
-        status = fail(&place, TRACE_NOMEM, "no memory for a line");
+        status = trace_fail(&place, TRACE_NOMEM, "no memory for a line");
     }
     while (status == TRACE_OK && trace.requests < max)
     {

@@ -1,9 +1,13 @@
 /*
- * Request traces: JSON lines as the Mooncake paper published them.
+ * Request traces: JSON lines as the Mooncake paper published them, or a table.
  *
  * A line is one object with `timestamp` (ms, from 0), `input_length` and `output_length`
  * (tokens, from 1) and `hash_ids` (one id per 512-token block of the prompt). Other keys
  * are ignored, blank lines skipped. Only as many lines as are asked for are read.
+ *
+ * A table begins with a header that names these four columns in this order, with tabs or
+ * with commas between them; the ids of a row are joined by single spaces. Without jansson
+ * only tables are read.
  */
 #ifndef TOOLS_TRACE_H
 #define TOOLS_TRACE_H

@@ -124,6 +124,13 @@ def few_requests(check):
     # The n-th line is not looked at when n - 1 are asked for.
     tail = check.path("tail", GOOD % (70, 2, "0") + "nonsense\n")
     check.due(check.totals(tiny + ["--trace", tail, "--requests", 1], OK), requests=1)
+    # A table says the same.
+    table = check.path("table", "timestamp,input_length,output_length,hash_ids\n"
+                       "5,3,2,0\n0,700,9,4 5\n")
+    lines = check.path("lines", GOOD % (3, 2, "0") + GOOD % (700, 9, "4, 5"))
+    got = [check.totals(tiny + ["--trace", name, "--verify", 2], OK) for name in (table, lines)]
+    check.due(got[0], requests=2, finished=2, steps=9, bit_equal=True)
+    check.due(got[0], **{key: got[1].get(key) for key in KEYS if key not in TIMES})
     # Two full blocks, the first shared: 16 pages, and one more each for what is generated.
     twins = check.path("twins", GOOD % (1024, 3, "4, 5") + GOOD % (1024, 3, "4, 6"))
     got = check.totals(tiny + ["--trace", twins, "--pool-pages", 26, "--verify", 3], OK,
@@ -183,7 +190,8 @@ def mistakes(check):
 
 
 def arguments(check):
-    check.run(["--help"], OK, "usage: refrain decode", "--inject", "--json")
+    check.run(["--help"], OK, "usage: refrain decode", "--inject", "--json",
+              "three quarters of the memory", "columns apart by tabs")
     for args, words in (
             (["--stepz", "3"], ["--stepz", "nearest is '--steps'"]),
             (["--steps"], ["--steps wants a value"]),
@@ -250,6 +258,15 @@ def traces(check):
         output = check.run(["--trace", name], ARGUMENTS, re.escape(name) + ":2: ", words)
         if len(output.splitlines()) != 1:
             check.problems.append("a malformed trace was half-run:\n" + output)
+    head = "timestamp\tinput_length\toutput_length\thash_ids\n"
+    for number, (text, words) in enumerate((
+            (head + "0\t9\t-2\t1\n", ':2: expected "output_length".*found "-2"'),
+            (head + "0\t9\t2\t1 2\n", ':2: expected 1 "hash_ids".* of 9 tokens, found 2'),
+            (head + good, ":2: expected 4 columns, found 1"),
+            (head, ": expected at least one request, found none"),
+            (head.replace("hash_ids", "ids"), ':1: expected column 4 as "hash_ids"'))):
+        name = check.path("table%d" % number, text)
+        check.run(["--trace", name], ARGUMENTS, re.escape(name) + words)
     check.run(["--trace", check.path("empty", "")], ARGUMENTS, "expected at least one request")
     check.run(["--trace", check.path("absent")], ENVIRONMENT, "No such file")
     check.run(["--trace", check.folder], ENVIRONMENT, "Is a directory")

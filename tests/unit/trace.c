@@ -124,6 +124,101 @@ static void a_malformed_line_is_named_with_what_was_expected(void **state)
     }
 }
 
+#define HEADER "timestamp\tinput_length\toutput_length\thash_ids\n"
+#define ROW "3\t513\t7\t0 9\n"
+
+static void a_table_reads_as_json_lines_do(void **state)
+{
+    (void)state;
+    static const char *const text[] = {
+        HEADER ROW ROW, "\n" HEADER "\n" ROW "\r\n" ROW,
+        "timestamp,input_length,output_length,hash_ids\r\n3,513,7,0 9\r\n3,513,7,0 9"
+    };
+    for (size_t i = 0; i < sizeof(text) / sizeof(text[0]); i++)
+    {
+        struct trace trace;
+        char error[TRACE_ERROR_BYTES];
+        assert_int_equal(read_text(text[i], 5, &trace, error), TRACE_OK);
+        assert_int_equal(trace.requests, 2);
+        for (int64_t r = 0; r < 2; r++)
+        {
+            assert_int_equal(trace.request[r].timestamp_ms, 3);
+            assert_int_equal(trace.request[r].input_tokens, 513);
+            assert_int_equal(trace.request[r].output_tokens, 7);
+            assert_int_equal(trace.request[r].blocks, 2);
+            assert_int_equal(trace.request[r].hash_ids[0], 0);
+            assert_int_equal(trace.request[r].hash_ids[1], 9);
+        }
+        trace_free(&trace);
+        assert_int_equal(read_text(text[i], 1, &trace, error), TRACE_OK);
+        assert_int_equal(trace.requests, 1);
+        trace_free(&trace);
+    }
+    struct trace trace;
+    char error[TRACE_ERROR_BYTES];
+    assert_int_equal(read_text(HEADER, 5, &trace, error), TRACE_OK);
+    assert_int_equal(trace.requests, 0);
+    assert_int_equal(read_text(HEADER "9223372036854775807\t1\t1\t9223372036854775807", 5,
+                               &trace, error),
+                     TRACE_OK);
+    assert_true(trace.request[0].timestamp_ms == INT64_MAX &&
+                trace.request[0].hash_ids[0] == INT64_MAX);
+    trace_free(&trace);
+}
+
+static void a_malformed_row_is_named_with_both_values(void **state)
+{
+    (void)state;
+    static const struct
+    {
+        const char *text;
+        const char *says;
+    } row[] = {
+        { "timestamp;input_length\n",
+          "t.jsonl:1: expected a tab or a comma behind \"timestamp\", found ';'" },
+        { "timestamp\tinput\toutput_length\thash_ids\n",
+          "t.jsonl:1: expected column 2 as \"input_length\", found \"input\"" },
+        { "timestamp,input_length,output_length\n",
+          "t.jsonl:1: expected 4 columns, found 3" },
+        { "timestamp,input_length,output_length,hash_ids,\n",
+          "t.jsonl:1: expected 4 columns, found 5" },
+        { HEADER ROW "3,513,7,0 9\n", "t.jsonl:3: expected 4 columns, found 1" },
+        { HEADER "3\t513\t7\n", "t.jsonl:2: expected 4 columns, found 3" },
+        { HEADER "3\t513\t7\t0 9\t\n", "t.jsonl:2: expected 4 columns, found 5" },
+        { HEADER "x\t513\t7\t0 9\n",
+          "expected \"timestamp\" as an integer from 0, found \"x\"" },
+        { HEADER "-1\t513\t7\t0 9\n", "from 0, found \"-1\"" },
+        { HEADER "3\t 513\t7\t0 9\n", "\"input_length\" as an integer from 0, found" },
+        { HEADER "3\t0\t7\t\n", "expected \"input_length\" in 1 .. 16777216, found 0" },
+        { HEADER "3\t16777217\t7\t0\n", "in 1 .. 16777216, found 16777217" },
+        { HEADER "3\t513\t9223372036854775808\t0 9\n", "found \"9223372036854775808\"" },
+        { HEADER "3\t513\t1e3\t0 9\n", "found \"1e3\"" },
+        { HEADER "3\t513\t7\t\n",
+          "expected 2 \"hash_ids\" for an input of 513 tokens, found 0" },
+        { HEADER "3\t513\t7\t0 9 1\n",
+          "expected 2 \"hash_ids\" for an input of 513 tokens, found 3" },
+        { HEADER "3\t513\t7\t0  9\n", "of 513 tokens, found 3" },
+        { HEADER "3\t513\t7\t0 \n",
+          "expected \"hash_ids\"[1] as an integer from 0, found \"\"" },
+        { HEADER "3\t513\t7\t0 a\n",
+          "\"hash_ids\"[1] as an integer from 0, found \"a\"" },
+        { HEADER ROW GOOD, "t.jsonl:3: expected 4 columns, found 1" },
+        { GOOD HEADER ROW, "t.jsonl:2: expected one JSON object" },
+    };
+    for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
+    {
+        struct trace trace;
+        char error[TRACE_ERROR_BYTES];
+        assert_int_equal(read_text(row[i].text, 99, &trace, error), TRACE_MALFORMED);
+        assert_int_equal(trace.requests, 0);
+        assert_null(trace.request);
+        if (strstr(error, row[i].says) == NULL)
+        {
+            fail_msg("'%s' says '%s', but '%s' is due", row[i].text, error, row[i].says);
+        }
+    }
+}
+
 static void a_nul_byte_is_no_end(void **state)
 {
     (void)state;
@@ -207,6 +302,8 @@ int main(void)
         cmocka_unit_test(lines_past_the_last_one_asked_for_are_not_read),
         cmocka_unit_test(blank_lines_carriage_returns_and_other_keys_are_fine),
         cmocka_unit_test(a_malformed_line_is_named_with_what_was_expected),
+        cmocka_unit_test(a_table_reads_as_json_lines_do),
+        cmocka_unit_test(a_malformed_row_is_named_with_both_values),
         cmocka_unit_test(a_nul_byte_is_no_end),
         cmocka_unit_test(nesting_and_length_have_limits),
         cmocka_unit_test(a_file_reads_as_memory_does),
