@@ -1,4 +1,4 @@
-/* refrain bench: the time of every op beside what the machine can do. */
+/* refrain bench: the time of every op, layer and step beside what the machine can do. */
 #include "tools/bench.h"
 #include "tools/cli.h"
 #include "tools/output.h"
@@ -24,6 +24,7 @@ struct options
     const char *device;
     const char *geometry;
     const char *op;
+    const char *part;
     int64_t rows;
     int64_t context;
     int64_t threads;
@@ -43,6 +44,7 @@ static const struct cli_option table[] = {
     OPTION("--device", "host|cuda", CLI_TEXT, device, 0, 0, "what to measure (host)"),
     OPTION("--geometry", "NAME", CLI_TEXT, geometry, 0, 0, "model shape (deepseek-v3.2)"),
     OPTION("--op", "NAME", CLI_TEXT, op, 0, 0, "this op only"),
+    OPTION("--part", "ops|layer|step", CLI_TEXT, part, 0, 0, "this part only (all)"),
     OPTION("--rows", "N", CLI_INT, rows, 1, 256, "requests of a decode step (4)"),
     OPTION("--context", "N", CLI_INT, context, 1, 1048576,
            "tokens of each (131072, or what the geometry has)"),
@@ -54,21 +56,29 @@ static const struct cli_option table[] = {
 };
 #define OPTIONS (sizeof(table) / sizeof(table[0]))
 
+static const char more_help[] =
+    "\nTimes are medians. Bytes and flops are each op's own cost; shares are of the "
+    "larger\n"
+    "of read and copy, of multiply-adds with the device's instruction set, and of a "
+    "matrix\n"
+    "product: OpenBLAS sgemm where libopenblas.so.0 is, on a GPU cuBLAS bf16 where\n"
+    "libcublas is. A short op's time has its launch in it.\n"
+    "\nlayer: all ops of a layer, in a graph of many layers that take turns with "
+    "caches,\n"
+    "inputs and outputs, so that nothing is still in the GPU's cache; at the sizes that\n"
+    "others were measured at, with their times, on the host at --rows and --context.\n"
+    "\nstep: update, capture, instantiation, launch, replay, memory of graphs. The host\n"
+    "device runs a step while it is launched.\n";
+
 struct bench
 {
     struct options options;
     enum rfn_device_kind kind;
-    struct bench_size size;
-    double seconds;
-    char cpu[96];
-    double load[2]; /* at the start and at the end */
     struct output output;
-    json_t *passes; /* NULL without --json */
-    json_t *rows;
-    json_t *left_out;
+    struct bench_results results;
 };
 
-static int device_failed(void)
+int bench_failed(void)
 {
     tool_error("%s", rfn_last_error());
     return TOOL_ENVIRONMENT;
@@ -95,7 +105,35 @@ static int read_device(struct bench *bench)
     return TOOL_ARGUMENTS;
 }
 
-static int read_op(const struct bench *bench)
+static int read_part(struct bench *bench)
+{
+    static const char *const names[] = { "ops", "layer", "step" };
+    struct cli_nearest nearest;
+    if (bench->options.part == NULL)
+    {
+        return TOOL_OK;
+    }
+    cli_nearest_init(&nearest, bench->options.part);
+    for (int i = 0; i < 3; i++)
+    {
+        cli_nearest_try(&nearest, names[i]);
+    }
+    if (nearest.distance == 0)
+    {
+        return TOOL_OK;
+    }
+    tool_error("no part '%s'; the nearest is '%s'", nearest.word, nearest.best);
+    return TOOL_ARGUMENTS;
+}
+
+/* A part that is not asked for is left alone; an op is asked for by name. */
+static int wants(const struct bench *bench, const char *part)
+{
+    const char *asked = bench->options.op != NULL ? "ops" : bench->options.part;
+    return asked == NULL || strcmp(asked, part) == 0;
+}
+
+static int read_op(struct bench *bench)
 {
     struct cli_nearest nearest;
     if (bench->options.op == NULL)
@@ -150,7 +188,7 @@ static int read_size(struct bench *bench)
         context =
             DEFAULT_CONTEXT < geometry->context ? DEFAULT_CONTEXT : geometry->context;
     }
-    bench->size =
+    bench->results.size =
         (struct bench_size) { geometry, (int32_t)bench->options.rows, (int32_t)context };
     return TOOL_OK;
 }
@@ -159,18 +197,18 @@ static int read_seconds(struct bench *bench)
 {
     const char *text = bench->options.seconds;
     char *end = NULL;
-    bench->seconds = DEFAULT_SECONDS;
+    bench->results.seconds = DEFAULT_SECONDS;
     if (text == NULL)
     {
         return TOOL_OK;
     }
-    bench->seconds = strtod(text, &end);
+    bench->results.seconds = strtod(text, &end);
     if (end == text || *end != '\0')
     {
         tool_error("--seconds wants a number, not '%s'", text);
         return TOOL_ARGUMENTS;
     }
-    if (!(bench->seconds >= SECONDS_MIN && bench->seconds <= SECONDS_MAX))
+    if (!(bench->results.seconds >= SECONDS_MIN && bench->results.seconds <= SECONDS_MAX))
     {
         tool_error("--seconds %s is outside %g .. %d", text, SECONDS_MIN, SECONDS_MAX);
         return TOOL_ARGUMENTS;
@@ -182,7 +220,7 @@ static void read_cpu(struct bench *bench)
 {
     char line[256];
     FILE *file = fopen("/proc/cpuinfo", "r");
-    snprintf(bench->cpu, sizeof(bench->cpu), "unknown");
+    snprintf(bench->results.cpu, sizeof(bench->results.cpu), "unknown");
     while (file != NULL && fgets(line, sizeof(line), file) != NULL)
     {
         char *value = strchr(line, ':');
@@ -190,8 +228,8 @@ static void read_cpu(struct bench *bench)
         {
             value += strspn(value, ": \t");
             value[strcspn(value, "\n")] = '\0';
-            snprintf(bench->cpu, sizeof(bench->cpu), "%.*s", (int)sizeof(bench->cpu) - 1,
-                     value);
+            snprintf(bench->results.cpu, sizeof(bench->results.cpu), "%.*s",
+                     (int)sizeof(bench->results.cpu) - 1, value);
             break;
         }
     }
@@ -224,7 +262,7 @@ static int launch(struct bench_pass *pass, const struct rfn_op *op, const void *
     {
         status = rfn_event_elapsed(pass->start, pass->end, ret_ms);
     }
-    return status == RFN_OK ? TOOL_OK : device_failed();
+    return status == RFN_OK ? TOOL_OK : bench_failed();
 }
 
 static int measure(struct bench_pass *pass, const struct bench_case *row,
@@ -267,50 +305,28 @@ static int measure(struct bench_pass *pass, const struct bench_case *row,
     return TOOL_OK;
 }
 
-/* ---- the file ------------------------------------------------------------------------------ */
-
-static int write_json(struct bench *bench, int argc, char **argv)
-{
-    json_t *command = json_array();
-    json_array_append_new(command, json_string("refrain"));
-    for (int i = 0; i < argc; i++)
-    {
-        json_array_append_new(command, json_string(argv[i]));
-    }
-    const char *commit = bench->options.commit;
-    const struct bench_size *size = &bench->size;
-    json_t *json = json_pack(
-        "{s:s, s:o, s:o, s:s, s:s, s:i, s:s, s:i, s:i, s:f, s:[f, f], s:O, s:O, s:O}",
-        "version", rfn_version(), "commit",
-        commit != NULL ? json_string(commit) : json_null(), "command", command, "device",
-        bench->options.device, "cpu", bench->cpu, "cores",
-        (int)sysconf(_SC_NPROCESSORS_ONLN), "geometry", size->geometry->name, "rows",
-        size->rows, "context", size->context, "seconds", bench->seconds, "load",
-        bench->load[0], bench->load[1], "rates", bench->passes, "cases", bench->rows,
-        "left_out", bench->left_out);
-    return output_json(&bench->output, json);
-}
-
 /* ---- a pass --------------------------------------------------------------------------------- */
 
 static int run_case(struct bench *bench, struct bench_pass *pass,
-                    const struct bench_case *row)
+                    const struct bench_case *of)
 {
-    struct bench_work work = { .device = pass->device, .size = &bench->size };
-    struct bench_result result;
-    const char *isa = row->vectors || bench->kind != RFN_DEVICE_HOST ? pass->isa : "base";
-    int status = bench_work_open(row, &work);
+    struct bench_results *results = &bench->results;
+    struct bench_work work = { .device = pass->device, .size = &results->size };
+    struct bench_row row = { .pass = results->passes - 1, .of = of };
+    int own = of->vectors || bench->kind != RFN_DEVICE_HOST;
+    int status = bench_work_open(of, &work);
     if (status == TOOL_OK)
     {
-        status = measure(pass, row, &work, bench->seconds, &result);
+        status = measure(pass, of, &work, results->seconds, &row.result);
     }
     if (status == TOOL_OK)
     {
-        bench_print_row(pass, row, work.shape, isa, &result);
-        if (bench->options.json != NULL)
+        memcpy(row.shape, work.shape, sizeof(row.shape));
+        snprintf(row.isa, sizeof(row.isa), "%s", own ? pass->isa : "base");
+        bench_print_row(pass, &row);
+        if (results->rows < BENCH_ROWS_MAX)
         {
-            json_array_append_new(bench->rows,
-                                  bench_json_row(pass, row, work.shape, isa, &result));
+            results->row[results->rows++] = row;
         }
     }
     int closed = bench_work_close(&work);
@@ -326,7 +342,7 @@ static int run_cases(struct bench *bench, struct bench_pass *pass)
         const struct bench_case *row = bench_case_at(i);
         if ((bench->options.op != NULL &&
              strcmp(bench->options.op, row->op->name) != 0) ||
-            !bench_case_applies(row, &bench->size))
+            !bench_case_applies(row, &bench->results.size))
         {
             continue;
         }
@@ -335,11 +351,7 @@ static int run_cases(struct bench *bench, struct bench_pass *pass)
             status = run_case(bench, pass, row);
             continue;
         }
-        printf("  %-16s %-12s no twin for this device\n", row->op->name, row->name);
-        if (bench->options.json != NULL)
-        {
-            json_array_append_new(bench->left_out, json_string(row->op->name));
-        }
+        bench_leave_out(&bench->results, row->op->name, "no twin for this device");
     }
     return status;
 }
@@ -368,7 +380,7 @@ static int open_pass(const struct bench *bench, struct bench_pass *pass)
         rfn_event_create(pass->device, &pass->start) != RFN_OK ||
         rfn_event_create(pass->device, &pass->end) != RFN_OK)
     {
-        return device_failed();
+        return bench_failed();
     }
     read_isa(pass);
     return TOOL_OK;
@@ -393,27 +405,48 @@ static int close_pass(struct bench_pass *pass)
     {
         status = rfn_device_close(&pass->device);
     }
-    return status == RFN_OK ? TOOL_OK : device_failed();
+    return status == RFN_OK ? TOOL_OK : bench_failed();
+}
+
+static int run_parts(struct bench *bench)
+{
+    struct bench_results *results = &bench->results;
+    struct bench_pass *pass = &results->pass[results->passes - 1];
+    int status = TOOL_OK;
+    bench_print_head(pass);
+    if (wants(bench, "ops"))
+    {
+        bench_print_ops(pass);
+        status = run_cases(bench, pass);
+    }
+    if (status == TOOL_OK && wants(bench, "layer"))
+    {
+        status = bench_layers(results);
+    }
+    if (status == TOOL_OK && wants(bench, "step"))
+    {
+        status = bench_step(results);
+    }
+    return status;
 }
 
 static int run_pass(struct bench *bench, int32_t threads)
 {
-    struct bench_pass pass = { .threads = threads };
-    int status = open_pass(bench, &pass);
-    if (status == TOOL_OK && bench->kind == RFN_DEVICE_HOST)
+    struct bench_results *results = &bench->results;
+    struct bench_pass *pass = &results->pass[results->passes++];
+    pass->threads = threads;
+    int status = open_pass(bench, pass);
+    if (status == TOOL_OK)
     {
-        status = bench_rates_measure(threads, bench->seconds, &pass.rates);
+        status = bench->kind == RFN_DEVICE_HOST
+                     ? bench_rates_measure(threads, results->seconds, &pass->rates)
+                     : bench_rates_device(pass, results->seconds, &pass->rates);
     }
     if (status == TOOL_OK)
     {
-        bench_print_head(&pass);
-        if (bench->options.json != NULL)
-        {
-            json_array_append_new(bench->passes, bench_json_pass(&pass));
-        }
-        status = run_cases(bench, &pass);
+        status = run_parts(bench);
     }
-    int closed = close_pass(&pass);
+    int closed = close_pass(pass);
     return status != TOOL_OK ? status : closed;
 }
 
@@ -426,8 +459,9 @@ static int run_passes(struct bench *bench)
     {
         last = 2;
     }
-    printf("%s, %d rows, context %d, on %s; %g s a number\n", bench->size.geometry->name,
-           bench->size.rows, bench->size.context, bench->cpu, bench->seconds);
+    printf("%s, %d rows, context %d, on %s; %g s a number\n",
+           bench->results.size.geometry->name, bench->results.size.rows,
+           bench->results.size.context, bench->results.cpu, bench->results.seconds);
     int status = TOOL_OK;
     for (int32_t n = first; status == TOOL_OK && n <= last; n++)
     {
@@ -438,65 +472,58 @@ static int run_passes(struct bench *bench)
 
 static int run(struct bench *bench, int argc, char **argv)
 {
+    struct bench_results *results = &bench->results;
     int status = TOOL_OK;
     if (bench->options.json != NULL)
     {
         status = output_open(bench->options.json, &bench->output);
-        bench->passes = json_array();
-        bench->rows = json_array();
-        bench->left_out = json_array();
     }
+    results->argc = argc;
+    results->argv = argv;
+    results->commit = bench->options.commit;
+    results->device = bench->options.device;
     read_cpu(bench);
-    getloadavg(&bench->load[0], 1);
+    getloadavg(&results->load[0], 1);
     if (status == TOOL_OK)
     {
         status = run_passes(bench);
     }
-    getloadavg(&bench->load[1], 1);
+    getloadavg(&results->load[1], 1);
     if (status == TOOL_OK)
     {
-        printf("\nload %.2f at the start, %.2f at the end%s\n", bench->load[0],
-               bench->load[1],
-               bench->load[0] > LOAD_QUIET
+        printf("\nload %.2f at the start, %.2f at the end%s\n", results->load[0],
+               results->load[1],
+               results->load[0] > LOAD_QUIET
                    ? ": others may have run beside, shares are rough"
                    : "");
     }
     if (status == TOOL_OK && bench->options.json != NULL)
     {
-        status = write_json(bench, argc, argv);
+        status = output_json(&bench->output, bench_json(results));
     }
     output_drop(&bench->output);
-    json_decref(bench->passes);
-    json_decref(bench->rows);
-    json_decref(bench->left_out);
     return status;
 }
 
 int bench_main(int argc, char **argv)
 {
-    struct bench bench = {
-        .options = { .device = "host", .geometry = "deepseek-v3.2", .rows = DEFAULT_ROWS }
-    };
-    int (*const before[])(struct bench *) = { read_device, read_size, read_seconds };
+    static struct bench bench; /* too large for a stack */
+    bench.options = (struct options) { .device = "host",
+                                       .geometry = "deepseek-v3.2",
+                                       .rows = DEFAULT_ROWS };
+    int (*const before[])(struct bench *) = { read_device, read_size, read_seconds,
+                                              read_part, read_op };
     int status = cli_parse(table, OPTIONS, argc, argv, &bench.options);
     if (status == CLI_HELP)
     {
         printf("usage: refrain bench [options]\n\n");
         cli_usage(table, OPTIONS);
-        printf(
-            "\nTimes are medians. Bytes and flops are each op's own cost; shares are of "
-            "the larger\nof read and copy, of multiply-adds with the device's "
-            "instruction set, and of OpenBLAS\nsgemm where libopenblas.so.0 is. A short "
-            "op's time has its launch in it.\n");
+        printf("%s", more_help);
         return TOOL_OK;
     }
     for (size_t i = 0; status == TOOL_OK && i < sizeof(before) / sizeof(before[0]); i++)
     {
         status = before[i](&bench);
-    }
-    if (status == TOOL_OK)
-    {
-        status = read_op(&bench);
     }
     return status == TOOL_OK ? run(&bench, argc, argv) : status;
 }

@@ -1,15 +1,21 @@
-/* What `refrain bench` measures: ops at the sizes of a geometry, and beside them what the
- * machine can do. Times are seconds. */
+/* What `refrain bench` measures: ops at the sizes of a geometry, a layer's chain of them in a
+ * graph, what a step costs beside its layers; and what the machine can do. Times are
+ * seconds. */
 #ifndef TOOLS_BENCH_H
 #define TOOLS_BENCH_H
 
-#include <jansson.h>
+#include "tools/output.h"
 #include <refrain/attention.h>
 #include <stddef.h>
 
 #define BENCH_SAMPLES_MAX 1024
 #define BENCH_MEMORY_MAX 12
 #define BENCH_ISAS_MAX 3
+#define BENCH_PASSES_MAX 2
+#define BENCH_ROWS_MAX 64
+#define BENCH_LAYERS_MAX 32
+#define BENCH_VALUES_MAX 32
+#define BENCH_LEFT_OUT_MAX 64
 
 /* ---- times ------------------------------------------------------------------------ */
 
@@ -47,12 +53,17 @@ struct bench_rates
         const char *name;
         double flop_s; /* multiply-adds in registers */
     } fp32[BENCH_ISAS_MAX];
-    double sgemm_flop_s; /* OpenBLAS, where it can be loaded */
-    char sgemm_core[32]; /* the kernels it has chosen */
+    double matrix_flop_s; /* sgemm of OpenBLAS, bf16 of cuBLAS, where it can be loaded */
+    char matrix_by[48];   /* whose it is */
 };
 
 /* TOOL_ENVIRONMENT after an error line when there is no memory. */
 int bench_rates_measure(int32_t threads, double seconds, struct bench_rates *ret_rates);
+
+/* The same of a GPU. */
+struct bench_pass;
+int bench_rates_device(const struct bench_pass *pass, double seconds,
+                       struct bench_rates *ret_rates);
 
 /* ---- the ops ------------------------------------------------------------------------ */
 
@@ -133,11 +144,87 @@ struct bench_result
     double scores_s;
 };
 
+/* A layer's ops in a graph. */
+struct bench_layer_row
+{
+    int32_t pass;
+    int32_t requests;
+    int32_t next_n;
+    int32_t context;
+    int32_t layers; /* in the graph */
+    int32_t sets;   /* of caches, inputs and outputs that they take turns with */
+    double nodes;   /* of a layer */
+    double peer;    /* what the best peers' kernels took, seconds; 0: not measured */
+    struct bench_result result;
+};
+
+/* Anything else that was measured. */
+struct bench_value
+{
+    int32_t pass;
+    const char *what;
+    const char *unit;
+    double median; /* in that unit */
+    double best;
+    int32_t repeats;
+    char of[64];
+};
+
+struct bench_row
+{
+    int32_t pass;
+    const struct bench_case *of;
+    char shape[48];
+    char isa[16];
+    struct bench_result result;
+};
+
+/* A whole run: what the JSON is made of. */
+struct bench_results
+{
+    int argc;
+    char **argv;
+    const char *commit; /* or NULL */
+    const char *device;
+    char cpu[96];
+    struct bench_size size;
+    double seconds;
+    double load[2]; /* at the start and at the end */
+    int32_t passes;
+    struct bench_pass pass[BENCH_PASSES_MAX];
+    int32_t rows;
+    struct bench_row row[BENCH_ROWS_MAX];
+    int32_t layer_rows;
+    struct bench_layer_row layer[BENCH_LAYERS_MAX];
+    int32_t values;
+    struct bench_value value[BENCH_VALUES_MAX];
+    int32_t left_outs;
+    char left_out[BENCH_LEFT_OUT_MAX][96];
+};
+
+/* Notes and prints what the device has no twin or no room for. */
+void bench_leave_out(struct bench_results *results, const char *what, const char *why);
+
+/* The error line of the library's last error; TOOL_ENVIRONMENT. */
+int bench_failed(void);
+
+/* Each layer size that the device is measured at, then what a step has beside its layers;
+ * of the last pass. */
+int bench_layers(struct bench_results *results);
+int bench_step(struct bench_results *results);
+
 void bench_print_head(const struct bench_pass *pass);
-void bench_print_row(const struct bench_pass *pass, const struct bench_case *row,
-                     const char *shape, const char *isa, const struct bench_result *r);
-json_t *bench_json_pass(const struct bench_pass *pass);
-json_t *bench_json_row(const struct bench_pass *pass, const struct bench_case *row,
-                       const char *shape, const char *isa, const struct bench_result *r);
+void bench_print_ops(const struct bench_pass *pass);
+void bench_print_row(const struct bench_pass *pass, const struct bench_row *row);
+void bench_print_layer_head(const struct bench_pass *pass);
+void bench_print_layer(const struct bench_pass *pass, const struct bench_layer_row *row);
+void bench_print_value(const struct bench_value *value);
+
+/* Of the larger of read and copy; of the instruction set that the device uses. */
+double bench_memory_rate(const struct bench_rates *rates);
+double bench_fp32_rate(const struct bench_pass *pass);
+
+/* NULL without memory, or without jansson. */
+json_t *bench_json(const struct bench_results *results);
 
 #endif

@@ -298,8 +298,9 @@ static void measure_sgemm(int32_t threads, double seconds, struct bench_rates *r
             bench_samples_add(&samples, (double)(tool_now_ns() - start) * 1e-9);
         }
     }
-    rates->sgemm_flop_s = 2.0 * N * N * N / bench_samples_end(&samples).median;
-    snprintf(rates->sgemm_core, sizeof(rates->sgemm_core), "%s", blas.corename());
+    rates->matrix_flop_s = 2.0 * N * N * N / bench_samples_end(&samples).median;
+    snprintf(rates->matrix_by, sizeof(rates->matrix_by), "OpenBLAS sgemm, %s",
+             blas.corename());
     free(a);
 }
 

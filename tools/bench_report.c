@@ -1,16 +1,17 @@
-/* What `refrain bench` says: a table for people, JSON for programs. */
+/* What `refrain bench` prints. Columns of words are two spaces apart, so that a program can
+ * read the tables too. */
 #include "tools/bench.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-static double memory_rate(const struct bench_rates *rates)
+double bench_memory_rate(const struct bench_rates *rates)
 {
     return fmax(rates->read_bytes_s, rates->copy_bytes_s);
 }
 
 /* Of the instruction set that the device uses. */
-static double fp32_rate(const struct bench_pass *pass)
+double bench_fp32_rate(const struct bench_pass *pass)
 {
     for (int32_t i = 0; i < pass->rates.isas; i++)
     {
@@ -50,84 +51,94 @@ void bench_print_head(const struct bench_pass *pass)
 {
     const struct bench_rates *rates = &pass->rates;
     printf("\n%s\n", pass->info.name);
-    if (memory_rate(rates) > 0)
+    if (rates->read_bytes_s > 0)
     {
         printf("  memory: read %.1f GB/s, copy %.1f GB/s\n", rates->read_bytes_s * 1e-9,
                rates->copy_bytes_s * 1e-9);
     }
+    else if (rates->copy_bytes_s > 0)
+    {
+        printf("  memory: copy %.1f GB/s\n", rates->copy_bytes_s * 1e-9);
+    }
     for (int32_t i = 0; i < rates->isas; i++)
     {
         printf("%s%s %.1f%s", i > 0 ? ", " : "  fp32: ", rates->fp32[i].name,
-               rates->fp32[i].flop_s * 1e-9, i + 1 < rates->isas ? "" : " GFLOP/s");
+               rates->fp32[i].flop_s * 1e-9, i + 1 < rates->isas ? "" : " GFLOP/s\n");
     }
-    if (rates->sgemm_flop_s > 0)
+    if (rates->matrix_flop_s > 0)
     {
-        printf("; sgemm %.1f (OpenBLAS, %s)", rates->sgemm_flop_s * 1e-9,
-               rates->sgemm_core);
+        printf("  matrix product: %.1f GFLOP/s (%s)\n", rates->matrix_flop_s * 1e-9,
+               rates->matrix_by);
     }
-    printf("%s  %-16s %-12s %-23s %9s %6s %6s %5s %7s %5s %5s %8s  %s\n",
-           rates->isas > 0 ? "\n" : "", "op", "case", "shape", "us", "MB", "GB/s", "mem",
-           "GFLOP/s", "fp32", "sgemm", "Mscore/s", "isa");
 }
 
-void bench_print_row(const struct bench_pass *pass, const struct bench_case *row,
-                     const char *shape, const char *isa, const struct bench_result *r)
+void bench_print_ops(const struct bench_pass *pass)
 {
-    printf("  %-16s %-12s %-23s %9.1f", row->op->name, row->name, shape,
+    int host = pass->info.kind == RFN_DEVICE_HOST;
+    printf("  %-16s  %-12s  %-23s  %9s %6s %6s %5s %7s %5s %5s %8s  %s\n", "op", "case",
+           "shape", "us", "MB", "GB/s", "mem", "GFLOP/s", "fp32", host ? "sgemm" : "bf16",
+           "Mscore/s", "isa");
+}
+
+void bench_print_row(const struct bench_pass *pass, const struct bench_row *row)
+{
+    const struct bench_result *r = &row->result;
+    printf("  %-16s  %-12s  %-23s  %9.1f", row->of->op->name, row->of->name, row->shape,
            r->time.median * 1e6);
     print_amount((double)(r->cost.bytes_read + r->cost.bytes_written) * 1e-6, 6);
     print_amount(r->bytes_s * 1e-9, 6);
-    print_share(r->bytes_s, memory_rate(&pass->rates));
+    print_share(r->bytes_s, bench_memory_rate(&pass->rates));
     print_amount(r->flop_s * 1e-9, 7);
-    print_share(r->flop_s, fp32_rate(pass));
-    print_share(r->flop_s, pass->rates.sgemm_flop_s);
+    print_share(r->flop_s, bench_fp32_rate(pass));
+    print_share(r->flop_s, pass->rates.matrix_flop_s);
     print_amount(r->scores_s * 1e-6, 8);
-    printf("  %s\n", isa);
+    printf("  %s\n", row->isa);
     fflush(stdout);
 }
 
-static json_t *amount(double value)
+void bench_print_layer_head(const struct bench_pass *pass)
 {
-    return value > 0 ? json_real(value) : json_null();
+    int host = pass->info.kind == RFN_DEVICE_HOST;
+    printf(
+        "\n  a layer in a graph, nothing of it in the cache; peers: the best kernels of "
+        "others\n");
+    printf(
+        "  %8s  %6s  %7s  %9s  %9s  %8s  %6s  %5s  %8s  %5s  %5s  %6s  %4s  %8s  %8s\n",
+        "requests", "next_n", "context", "us", "best", "MB", "GB/s", "mem", "GFLOP/s",
+        host ? "sgemm" : "bf16", "nodes", "layers", "sets", "peers_us", "of_peers");
 }
 
-static json_t *share(double value, double of)
+void bench_print_layer(const struct bench_pass *pass, const struct bench_layer_row *row)
 {
-    return value > 0 && of > 0 ? json_real(value / of) : json_null();
+    const struct bench_result *r = &row->result;
+    printf("  %8d  %6d  %7d  %9.1f  %9.1f  %8.2f  %6.0f ", row->requests, row->next_n,
+           row->context, r->time.median * 1e6, r->time.best * 1e6,
+           (double)(r->cost.bytes_read + r->cost.bytes_written) * 1e-6,
+           r->bytes_s * 1e-9);
+    print_share(r->bytes_s, bench_memory_rate(&pass->rates));
+    printf("  %8.0f ", r->flop_s * 1e-9);
+    print_share(r->flop_s, pass->rates.matrix_flop_s);
+    printf("  %5g  %6d  %4d ", row->nodes, row->layers, row->sets);
+    print_amount(row->peer * 1e6, 8);
+    printf(" ");
+    print_amount(row->peer > 0 ? r->time.median / row->peer : 0, 8);
+    printf("\n");
+    fflush(stdout);
 }
 
-json_t *bench_json_row(const struct bench_pass *pass, const struct bench_case *row,
-                       const char *shape, const char *isa, const struct bench_result *r)
+void bench_print_value(const struct bench_value *value)
 {
-    const struct bench_rates *rates = &pass->rates;
-    return json_pack(
-        "{s:s, s:s, s:s, s:i, s:s, s:i, s:f, s:f, s:I, s:I, s:I, s:f, s:f, s:o, s:o, "
-        "s:o, s:o}",
-        "op", row->op->name, "case", row->name, "shape", shape, "threads", pass->threads,
-        "isa", isa, "repeats", r->time.repeats, "median_us", r->time.median * 1e6,
-        "best_us", r->time.best * 1e6, "bytes_read", (json_int_t)r->cost.bytes_read,
-        "bytes_written", (json_int_t)r->cost.bytes_written, "flops",
-        (json_int_t)r->cost.flops, "gb_per_s", r->bytes_s * 1e-9, "gflop_per_s",
-        r->flop_s * 1e-9, "scores_per_s", amount(r->scores_s), "memory_share",
-        share(r->bytes_s, memory_rate(rates)), "fp32_share",
-        share(r->flop_s, fp32_rate(pass)), "sgemm_share",
-        share(r->flop_s, rates->sgemm_flop_s));
+    printf("  %-28s  %10.3f  %10.3f  %-5s  %s\n", value->what, value->median, value->best,
+           value->unit, value->of);
+    fflush(stdout);
 }
 
-json_t *bench_json_pass(const struct bench_pass *pass)
+void bench_leave_out(struct bench_results *results, const char *what, const char *why)
 {
-    const struct bench_rates *rates = &pass->rates;
-    json_t *fp32 = json_object();
-    for (int32_t i = 0; i < rates->isas; i++)
+    printf("  %s: left out: %s\n", what, why);
+    if (results->left_outs < BENCH_LEFT_OUT_MAX)
     {
-        json_object_set_new(fp32, rates->fp32[i].name,
-                            json_real(rates->fp32[i].flop_s * 1e-9));
+        snprintf(results->left_out[results->left_outs++], sizeof(results->left_out[0]),
+                 "%s: %s", what, why);
     }
-    json_t *core = rates->sgemm_flop_s > 0 ? json_string(rates->sgemm_core) : json_null();
-    return json_pack("{s:s, s:i, s:s, s:o, s:o, s:o, s:o, s:o}", "device",
-                     pass->info.name, "threads", pass->threads, "isa", pass->isa,
-                     "read_gb_per_s", amount(rates->read_bytes_s * 1e-9), "copy_gb_per_s",
-                     amount(rates->copy_bytes_s * 1e-9), "fp32_gflop_per_s", fp32,
-                     "sgemm_gflop_per_s", amount(rates->sgemm_flop_s * 1e-9),
-                     "sgemm_core", core);
 }

@@ -15,12 +15,18 @@ import tempfile
 OK, ENVIRONMENT, ARGUMENTS = 0, 1, 2
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 KEYS = ("version commit command device cpu cores geometry rows context seconds load rates "
-        "cases left_out").split()
+        "cases layers step left_out").split()
 RATE_KEYS = ("device threads isa read_gb_per_s copy_gb_per_s fp32_gflop_per_s "
-             "sgemm_gflop_per_s sgemm_core").split()
+             "matrix_gflop_per_s matrix_by").split()
 CASE_KEYS = ("op case shape threads isa repeats median_us best_us bytes_read bytes_written "
              "flops gb_per_s gflop_per_s scores_per_s memory_share fp32_share "
-             "sgemm_share").split()
+             "matrix_share").split()
+LAYER_KEYS = ("threads requests next_n context layers sets nodes_per_layer repeats median_us "
+              "best_us bytes_read bytes_written flops gb_per_s gflop_per_s memory_share "
+              "matrix_share peers_us of_peers").split()
+STEP_KEYS = "threads what unit median best repeats of".split()
+STEP = ["update", "capture", "instantiate", "launch, host time", "destroy", "nodes", "ladder",
+        "memory of a graph", "replay, host time, unchanged", "replay, host time, changed"]
 TINY = ["--geometry", "tiny", "--rows", 2, "--context", 256, "--seconds", 0.001]
 
 
@@ -58,13 +64,17 @@ class Check:
             os.unlink(name)
         except (OSError, ValueError) as error:
             self.problems.append("%s: no JSON: %s" % (args, error))
-            return {"rates": [], "cases": []}
+            return {"rates": [], "cases": [], "layers": [], "step": []}
         self.due("the folder", os.listdir(self.folder), [])
         self.due("the keys", list(got), KEYS)
         for rate in got["rates"]:
             self.due("the keys of a rate", list(rate), RATE_KEYS)
         for case in got["cases"]:
             self.due("the keys of a case", list(case), CASE_KEYS)
+        for layer in got.get("layers", []):
+            self.due("the keys of a layer", list(layer), LAYER_KEYS)
+        for value in got.get("step", []):
+            self.due("the keys of a step's value", list(value), STEP_KEYS)
         return got
 
 
@@ -98,11 +108,11 @@ def whole_run(check):
         if case["flops"] > 0:
             due.append((case["fp32_share"],
                         case["gflop_per_s"] / rate["fp32_gflop_per_s"][rate["isa"]]))
-            if rate["sgemm_gflop_per_s"] is not None:
-                due.append((case["sgemm_share"],
-                            case["gflop_per_s"] / rate["sgemm_gflop_per_s"]))
+            if rate["matrix_gflop_per_s"] is not None:
+                due.append((case["matrix_share"],
+                            case["gflop_per_s"] / rate["matrix_gflop_per_s"]))
         else:
-            check.due(where + "share", (case["fp32_share"], case["sgemm_share"]), (None, None))
+            check.due(where + "share", (case["fp32_share"], case["matrix_share"]), (None, None))
         for a, b in due:
             if not math.isclose(a, b, rel_tol=1e-6):
                 check.problems.append("%s%s is not %s" % (where, a, b))
@@ -112,6 +122,37 @@ def whole_run(check):
         if not (case["repeats"] >= 3 and 0 < case["best_us"] <= case["median_us"]
                 and case["bytes_read"] > 0 and case["bytes_written"] > 0):
             check.problems.append("%s%s" % (where, case))
+
+
+def layers_and_steps(check):
+    """The parts beside ops: a layer's graph, its bytes from the ops' own costs, a step."""
+    args = ["--threads", 1, "--part"]
+    got = check.json(args + ["layer"], "peers_us")
+    check.due("parts", (got["cases"], got["step"]), ([], []))
+    check.due("layers", [(row["requests"], row["next_n"], row["context"], row["layers"],
+                          row["nodes_per_layer"], row["peers_us"], row["of_peers"])
+                         for row in got["layers"]], [(2, 1, 256, 2, 6, None, None)])
+    # Rows of 2: packed, scored over 256 of 132 bytes, 64 of 656 chosen; 8 heads, 4 of the index.
+    pack = 2 * (2 * 576 + 8 + 656) + 2 * (2 * 128 + 8 + 132) + 2 * 4 * (2 * 128 + 2 + 128 + 4)
+    score = 2 * (4 * (128 + 4) + 256 * 132) + 2 * 4 * 2 * 256 + 4 * 2 * 2 + 4 * 2 * 64
+    mla = 2 * 2 * 8 * (576 + 512) + 4 * 2 * 8 + 2 * 64 * (4 + 656)
+    for row in got["layers"]:
+        check.due("bytes of a layer", row["bytes_read"] + row["bytes_written"],
+                  pack + score + mla)
+        seconds = row["median_us"] * 1e-6
+        if not (row["repeats"] >= 3 and 0 < row["best_us"] <= row["median_us"] and math.isclose(
+                row["gb_per_s"] * 1e9, (pack + score + mla) / seconds, rel_tol=1e-6)):
+            check.problems.append("%s" % row)
+    # A context up to top-k is not scored.
+    short = check.json(args + ["layer", "--context", 64])
+    check.due("nodes of a short layer", [row["nodes_per_layer"] for row in short["layers"]], [4])
+    got = check.json(args + ["step"], "a step beside its layers")
+    check.due("parts", (got["cases"], got["layers"]), ([], []))
+    check.due("values", [row["what"] for row in got["step"]], STEP)
+    values = {row["what"]: row["median"] for row in got["step"]}
+    check.due("nodes of a step", values.get("nodes"), 1 + 2 * 6)
+    if min(values.values(), default=0) <= 0:
+        check.problems.append("%s" % values)
 
 
 def choices(check):
@@ -134,6 +175,7 @@ def arguments(check):
             (["--opp", "3"], ["no option '--opp'; the nearest is '--op'"]),
             (["--op", "sparse_mlaa"], ["no op 'sparse_mlaa'; the nearest is 'sparse_mla'"]),
             (["--op", ""], ["no op ''"]),
+            (["--part", "layers"], ["no part 'layers'; the nearest is 'layer'"]),
             (["--geometry", "tinny"], ["no geometry 'tinny'; the nearest is 'tiny'"]),
             (["--device", "gpu"], ["no device 'gpu'; the nearest is"]),
             (["--rows", 0], ["--rows 0 is outside 1 .. 256"]),
@@ -174,6 +216,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         check = Check(sys.argv[1], folder)
         whole_run(check)
+        layers_and_steps(check)
         choices(check)
         arguments(check)
         files(check)
