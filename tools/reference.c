@@ -1,12 +1,20 @@
-/* The double-precision half of verification: shares no code with the kernels. */
+/* The double-precision half of verification: shares no code with the kernels. Layers are
+ * checked side by side, a thread each as far as there are cores. */
 #include "tools/quant.h"
 #include "tools/verify.h"
 #include <inttypes.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define INDEX_HEADS_MAX 64
+#define THREADS_MAX 64
+#define LANES 4 /* that the compiler may take as one */
+
+typedef double lanes __attribute__((vector_size(LANES * sizeof(double)), may_alias,
+                                    aligned(sizeof(double))));
 
 struct verify_scratch
 {
@@ -40,19 +48,13 @@ struct sample
 
 /* ---- set-up ---------------------------------------------------------------------- */
 
-int verify_create(struct engine *engine, struct verify *ret_verify)
+static int scratch_init(const struct engine *engine, struct verify_scratch *scratch)
 {
     const struct rfn_geometry *geometry = engine->desc.geometry;
     size_t columns = (size_t)engine->desc.context_tokens;
     size_t topk = (size_t)geometry->topk;
     size_t query = (size_t)engine->width[SYNTH_QUERY].elems;
     size_t index_query = (size_t)engine->width[SYNTH_INDEX_QUERY].elems;
-    struct verify_scratch *scratch = calloc(1, sizeof(*scratch));
-    *ret_verify = (struct verify) { .engine = engine, .scratch = scratch };
-    if (scratch == NULL)
-    {
-        return -1;
-    }
     scratch->score = malloc(columns * sizeof(double));
     scratch->margin = malloc(columns * sizeof(double));
     scratch->is_chosen = malloc(columns);
@@ -61,21 +63,40 @@ int verify_create(struct engine *engine, struct verify *ret_verify)
     scratch->keys = malloc(topk * QUANT_KEY * sizeof(double));
     scratch->weight = malloc(topk * sizeof(double));
     scratch->value = malloc((size_t)geometry->v_elems * sizeof(double));
-    if (scratch->score == NULL || scratch->margin == NULL || scratch->is_chosen == NULL ||
-        scratch->chosen == NULL || scratch->query == NULL || scratch->keys == NULL ||
-        scratch->weight == NULL || scratch->value == NULL)
+    return scratch->score != NULL && scratch->margin != NULL &&
+           scratch->is_chosen != NULL && scratch->chosen != NULL &&
+           scratch->query != NULL && scratch->keys != NULL && scratch->weight != NULL &&
+           scratch->value != NULL;
+}
+
+int verify_create(struct engine *engine, struct verify *ret_verify)
+{
+    int32_t layers = engine->desc.geometry->layers;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int32_t threads = cores < 1 ? 1 : cores < THREADS_MAX ? (int32_t)cores : THREADS_MAX;
+    threads = threads < layers ? threads : layers;
+    *ret_verify = (struct verify) {
+        .engine = engine,
+        .threads = threads,
+        .scratch = calloc((size_t)threads, sizeof(struct verify_scratch)),
+    };
+    int good = ret_verify->scratch != NULL;
+    for (int32_t i = 0; good && i < threads; i++)
+    {
+        good = scratch_init(engine, &ret_verify->scratch[i]);
+    }
+    if (!good)
     {
         verify_destroy(ret_verify);
-        return -1;
     }
-    return 0;
+    return good ? 0 : -1;
 }
 
 void verify_destroy(struct verify *verify)
 {
-    struct verify_scratch *scratch = verify->scratch;
-    if (scratch != NULL)
+    for (int32_t i = 0; verify->scratch != NULL && i < verify->threads; i++)
     {
+        struct verify_scratch *scratch = &verify->scratch[i];
         free(scratch->score);
         free(scratch->margin);
         free(scratch->is_chosen);
@@ -84,8 +105,8 @@ void verify_destroy(struct verify *verify)
         free(scratch->keys);
         free(scratch->weight);
         free(scratch->value);
-        free(scratch);
     }
+    free(verify->scratch);
     verify->scratch = NULL;
 }
 
@@ -106,18 +127,26 @@ static void complain(struct verify *verify, const struct sample *at, const char 
                 at->step, at->layer, at->request, at->position, what, i, got);
 }
 
-/* Four sums side by side: one would wait for each addition. */
+/* Eight sums side by side: one would wait for each addition. n is a multiple of eight. */
 static double dot(const double *a, const double *b, int64_t n)
 {
-    double sum[4] = { 0 };
-    for (int64_t i = 0; i < n; i += 4)
+    lanes even = { 0 }, odd = { 0 };
+    for (int64_t i = 0; i < n; i += 2 * LANES)
     {
-        sum[0] += a[i] * b[i];
-        sum[1] += a[i + 1] * b[i + 1];
-        sum[2] += a[i + 2] * b[i + 2];
-        sum[3] += a[i + 3] * b[i + 3];
+        even += *(const lanes *)(a + i) * *(const lanes *)(b + i);
+        odd += *(const lanes *)(a + i + LANES) * *(const lanes *)(b + i + LANES);
     }
-    return sum[0] + sum[1] + (sum[2] + sum[3]);
+    even += odd;
+    return even[0] + even[1] + (even[2] + even[3]);
+}
+
+/* to += factor * from; n is a multiple of LANES. */
+static void add_scaled(double *to, double factor, const double *from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += LANES)
+    {
+        *(lanes *)(to + i) += factor * *(const lanes *)(from + i);
+    }
 }
 
 /* ---- the choice ------------------------------------------------------------------ */
@@ -317,11 +346,8 @@ static void check_attention(struct verify *verify, const struct sample *at, int3
         memset(scratch->value, 0, (size_t)v_elems * sizeof(double));
         for (int32_t c = 0; c < count; c++)
         {
-            for (int32_t v = 0; v < v_elems; v++)
-            {
-                scratch->value[v] +=
-                    scratch->weight[c] * scratch->keys[c * QUANT_KEY + v];
-            }
+            add_scaled(scratch->value, scratch->weight[c], scratch->keys + c * QUANT_KEY,
+                       v_elems);
         }
         for (int32_t v = 0; v < v_elems; v++)
         {
@@ -370,25 +396,113 @@ static void check_row(struct verify *verify, const struct sample *at)
         (const float *)(got + sizes->lse_offset + at->row * sizes->lse_bytes));
 }
 
+/* A thread's share: layers i, i + threads, ... with a scratch and counts of its own. */
+struct share
+{
+    struct verify verify;
+    const struct batch *batch;
+    int64_t step;
+    int32_t layer;       /* the first one */
+    int32_t every;       /* layers */
+    int32_t first_layer; /* where verify.first was written */
+    pthread_t thread;
+    int started;
+};
+
+static void check_layer(struct share *share, int32_t layer)
+{
+    const struct engine *engine = share->verify.engine;
+    const struct batch *batch = share->batch;
+    uint64_t pick = synth_pick(engine->desc.seed, (uint64_t)share->step, (uint64_t)layer);
+    int32_t seat = (int32_t)(pick % (uint64_t)batch->lives);
+    int32_t j = (int32_t)(pick / (uint64_t)batch->lives % (uint64_t)batch->q_lens[seat]);
+    struct sample at = {
+        .batch = batch,
+        .step = share->step,
+        .layer = layer,
+        .row = seat * engine->desc.next_n + j,
+        .seat = seat,
+        .request = batch->seat[seat].request,
+    };
+    at.position = engine_position(engine, batch, at.row);
+    at.context = at.position + 1;
+    check_row(&share->verify, &at);
+    if (share->verify.first[0] != '\0' && share->first_layer < 0)
+    {
+        share->first_layer = layer;
+    }
+}
+
+static void *check_share(void *argument)
+{
+    struct share *share = argument;
+    int32_t layers = share->verify.engine->desc.geometry->layers;
+    for (int32_t l = share->layer; l < layers; l += share->every)
+    {
+        check_layer(share, l);
+    }
+    return NULL;
+}
+
+static void add_share(struct verify *verify, const struct share *share)
+{
+    const struct verify *from = &share->verify;
+    verify->failures += from->failures;
+    verify->sampled_rows += from->sampled_rows;
+    verify->near_ties += from->near_ties;
+    verify->max_rel_err = fmax(verify->max_rel_err, from->max_rel_err);
+    verify->max_lse_err = fmax(verify->max_lse_err, from->max_lse_err);
+}
+
+/* What is wrong first is said first, whoever found it. */
+static void say_first(struct verify *verify, const struct share *share)
+{
+    const struct share *first = NULL;
+    for (int32_t i = 0; i < verify->threads; i++)
+    {
+        if (share[i].first_layer >= 0 &&
+            (first == NULL || share[i].first_layer < first->first_layer))
+        {
+            first = &share[i];
+        }
+    }
+    if (first != NULL)
+    {
+        verify_note(verify, "%s", first->verify.first);
+    }
+}
+
+/* A thread that cannot be had is done without. */
 void verify_reference(struct verify *verify, const struct batch *batch, int64_t step)
 {
-    const struct engine *engine = verify->engine;
-    for (int32_t l = 0; l < engine->desc.geometry->layers; l++)
+    struct share share[THREADS_MAX];
+    for (int32_t i = 0; i < verify->threads; i++)
     {
-        uint64_t pick = synth_pick(engine->desc.seed, (uint64_t)step, (uint64_t)l);
-        int32_t seat = (int32_t)(pick % (uint64_t)batch->lives);
-        int32_t j =
-            (int32_t)(pick / (uint64_t)batch->lives % (uint64_t)batch->q_lens[seat]);
-        struct sample at = {
+        share[i] = (struct share) {
+            .verify = { .engine = verify->engine, .scratch = &verify->scratch[i] },
             .batch = batch,
             .step = step,
-            .layer = l,
-            .row = seat * engine->desc.next_n + j,
-            .seat = seat,
-            .request = batch->seat[seat].request,
+            .layer = i,
+            .every = verify->threads,
+            .first_layer = -1,
         };
-        at.position = engine_position(engine, batch, at.row);
-        at.context = at.position + 1;
-        check_row(verify, &at);
+        share[i].started =
+            i > 0 && pthread_create(&share[i].thread, NULL, check_share, &share[i]) == 0;
     }
+    for (int32_t i = 0; i < verify->threads; i++)
+    {
+        if (!share[i].started)
+        {
+            check_share(&share[i]);
+        }
+    }
+    for (int32_t i = 0; i < verify->threads; i++)
+    {
+        if (share[i].started)
+        {
+            pthread_join(share[i].thread, NULL);
+        }
+        add_share(verify, &share[i]);
+    }
+    say_first(verify, share);
 }

@@ -21,7 +21,8 @@
 struct verify
 {
     struct engine *engine;
-    struct verify_scratch *scratch;
+    struct verify_scratch *scratch; /* [threads] */
+    int32_t threads;
     int64_t steps;
     int64_t mismatches; /* units of output or cache that differ bit for bit */
     int64_t failures;   /* sampled rows that the reference contradicts */
