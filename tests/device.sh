@@ -7,8 +7,11 @@
 #   --build DIR    the build folder (build-device)
 #   --commit ID    noted in the JSON where git does not know it
 #   --seed N       of the tests' random content (1)
-#   --trace FILE   a request trace for `decode` ($REFRAIN_TRACE)
+#   --trace FILE   a request trace for `decode` ($REFRAIN_TRACE); without one the program makes
+#                  requests of its own
 #   --force        runs stages again that have passed
+#
+# tests/results/ keeps the JSON of some runs: what `decode` and `bench` measured stands in it.
 #
 # A stage that passed with these very sources is kept, so that an interrupted run can go on. A
 # stage that needs the build runs it first. Needs nvcc, gcc, Python, Meson and Ninja; what
@@ -106,9 +109,9 @@ left() {
 
 # note NAME RESULT SECONDS PASSED FAILED SKIPPED REASON COMMAND...
 note() {
-    local IFS=$'\t'
-    printf '%s\n' "$*" | tr '\n' ' ' >>"$ITEMS"
-    echo >>"$ITEMS"
+    local IFS=$'\t' line
+    line=$*
+    printf '%s\n' "${line//$'\n'/ }" >>"$ITEMS" # one write: items may run side by side
     [ "$2" = passed ] || say "  $STAGE: $1: $2${7:+: $7}"
 }
 
@@ -166,11 +169,24 @@ item() {
     if [ "$rc" -ne 124 ] && ! grep -q "${NEEDS:-}" "$log" && [ -n "${NEEDS:-}" ]; then
         result='not run' reason="it says nothing of \"$NEEDS\": $reason" passed=0 failed=0
     fi
+    # A device that is there and does not open: its kernels do not load.
+    if absent=$(grep -m 1 -o 'device_open: CUDA device.*' "$log") && [ "$rc" -ne 0 ]; then
+        result=failed reason=$absent
+    fi
     [ "$result" != failed ] || [ "${failed:-0}" -gt 0 ] || failed=1
     [ "$result" != passed ] || [ -n "$passed" ] || passed=1
     note "$name" "$result" $((SECONDS - begin)) "${passed:-0}" "${failed:-0}" \
         "${skipped:-0}" "$(cut -c1-300 <<<"$reason")" "$*"
     [ "$result" = passed ]
+}
+
+# crowd NAME COMMAND...: an item beside others, for those that neither measure nor look at free
+# memory; the stage waits for all of them.
+crowd() {
+    while [ "$(jobs -rp | wc -l)" -ge 8 ]; do
+        wait -n
+    done
+    item "$@" &
 }
 
 # Writes the stage's JSON from its items and prints "RESULT<tab>PASSED<tab>...".
@@ -195,13 +211,18 @@ total = {k: sum(i[k] for i in items) for k in ("passed", "failed", "skipped")}
 reason = next((i["name"] + ": " + i.get("reason", "") for i in items
                if i["result"] == result and result != "passed"), "")
 env = os.environ
+try:
+    with open(sys.argv[2].replace(".json", "-measured.json"), encoding="utf-8") as file:
+        measured = {"measured": json.load(file)}
+except OSError:
+    measured = {}
 with open(sys.argv[2], "w", encoding="utf-8") as file:
     json.dump({
         "stage": env["STAGE"], "result": result, "reason": reason,
         "seconds": int(sys.argv[3]), **total, "device": env["DEVICE"],
         "driver": env["DRIVER"], "commit": env["COMMIT"], "sources": env["SOURCES"],
         "seed": int(env["SEED"]), "command": env["COMMAND"].strip(),
-        "date": time.strftime("%Y-%m-%d"), "items": items}, file, indent=1)
+        "date": time.strftime("%Y-%m-%d"), "items": items, **measured}, file, indent=1)
     file.write("\n")
 print(result, total["passed"], total["failed"], total["skipped"], reason, sep="\t")
 PY
@@ -227,14 +248,28 @@ stage_build() {
             return
         }
     done
-    [ -e "$BUILD/build.ninja" ] ||
-        item setup "${MESON[@]}" setup "$BUILD" "$ROOT" -Dcuda=enabled || return
-    item compile ninja -C "$BUILD" && item probe ninja -C "$BUILD" tests/capture/probe
+    portable &
+    if [ -e "$BUILD/build.ninja" ] ||
+        item setup "${MESON[@]}" setup "$BUILD" "$ROOT" -Dcuda=enabled; then
+        item compile ninja -C "$BUILD" && item probe ninja -C "$BUILD" tests/capture/probe
+    fi
+    wait
+}
+
+# What GPUs without machine code of their own run: the driver compiles it for this one.
+portable() {
+    [ -e "$BUILD-portable/build.ninja" ] ||
+        item 'setup portable' "${MESON[@]}" setup "$BUILD-portable" "$ROOT" -Dcuda=enabled \
+            -Dgpu_arch=compute_80 || return
+    item 'compile portable' ninja -C "$BUILD-portable" tests/checkop/checkop
 }
 
 stage_check() {
-    item cuda "$BUILD/tests/checkop/checkop" --seed "$SEED" --variant cuda
-    item cuda-graph "$BUILD/tests/checkop/checkop" --seed "$SEED" --variant cuda-graph
+    local checkop=tests/checkop/checkop
+    crowd cuda "$BUILD/$checkop" --seed "$SEED" --variant cuda
+    crowd cuda-graph "$BUILD/$checkop" --seed "$SEED" --variant cuda-graph
+    crowd 'cuda portable' "$BUILD-portable/$checkop" --seed "$SEED" --variant cuda
+    wait
 }
 
 # programs PREFIX: those of the build whose names begin so, without the prefix, with paths.
@@ -247,18 +282,35 @@ for target in sorted(json.load(sys.stdin), key=lambda t: t["name"]):
         print(target["name"][len(prefix):], target["filename"][0])'
 }
 
-# Those of the host device only run as well: the same build, another machine.
+# Tests in Python of whole frameworks: "NAME<tab>COMMAND", to be run in the build folder. A
+# planted one has to fail.
+frameworks() {
+    "${MESON[@]}" introspect --tests "$BUILD" | python3 -c '
+import json, shlex, sys
+for test in json.load(sys.stdin):
+    if any("/tests/torch/" in word for word in test["cmd"]) and "planted" not in test["name"]:
+        print(test["name"], shlex.join(test["cmd"]), sep="\t")'
+}
+
+# Those of the host device only run as well: the same build, another machine. Ladders are
+# counted by free memory: one after the other.
 stage_device() {
     local name path SKIPS=1
     while read -r name path; do
         case $name in
         *_planted) ;; # has to fail where order is the host's to choose
+        *_time) ;;    # measures: stage bench
+        cuda_*) item "$name" env RFN_TEST_DEVICE=cuda "$path" --no-times ;;
         *) item "$name" env RFN_TEST_DEVICE=cuda "$path" ;;
         esac
     done < <(programs device_)
     while read -r name path; do
-        item "capture_$name" env RFN_TEST_DEVICE=cuda "$path"
+        crowd "capture_$name" env RFN_TEST_DEVICE=cuda "$path"
     done < <(programs capture_)
+    wait
+    while IFS=$'\t' read -r name path; do
+        item "$name" bash -c "cd \"\$0\" && $path" "$BUILD"
+    done < <(frameworks)
 }
 
 stage_conform() {
@@ -279,41 +331,40 @@ stage_conform() {
     esac
 }
 
+# The report that is read is the printed one: a build without jansson has no other, and reads
+# a trace as a table.
 stage_decode() {
-    if [ ! -x "$BUILD/refrain" ]; then
-        not_run refrain "the program was not built: it needs jansson"
-        return
-    fi
+    local report=$ROOT/tests/device/report.py
     set -- --layers 61 --requests 512 --steps 400 --batch 128 --verify 16 --seed "$SEED"
-    [ -z "$TRACE" ] || set -- --trace "$TRACE" "$@"
-    rm -f "$OUT/decode-totals.json"
-    item refrain "$BUILD/refrain" decode --device cuda "$@" \
-        --json "$OUT/decode-totals.json" || return
-    item totals python3 -c '
-import json, sys
-got = json.load(open(sys.argv[1]))
-due = {"findings": 0, "bit_equal": True, "pages_leaked": 0}
-wrong = [k for k in due if got.get(k) != due[k]]
-print(*["FAIL %s is %s, not %s" % (k, got.get(k), due[k]) for k in wrong], sep="\n")
-sys.exit(len(wrong) > 0)' "$OUT/decode-totals.json"
+    if [ -n "$TRACE" ]; then
+        item table python3 "$report" table "$TRACE" "$OUT/trace.tsv" || return
+        set -- --trace "$OUT/trace.tsv" "$@"
+    fi
+    item refrain "$BUILD/refrain" decode --device cuda "$@" &&
+        item report python3 "$report" decode "$OUT/decode-refrain.log" \
+            "$OUT/decode-measured.json"
 }
 
 # The tool's own last line decides: one that could not attach says nothing of errors.
+sanitized() {
+    local NEEDS='SUMMARY: '
+    item "$1" compute-sanitizer --tool "$1" --error-exitcode 86 \
+        "$BUILD/tests/checkop/checkop" --seed "$SEED" --variant cuda --small &&
+        ! grep -q 'SUMMARY: 0 ' "$OUT/sanitize-$1.log" &&
+        note "$1, summary" failed 0 0 1 0 \
+            "$(grep -m 1 'SUMMARY: ' "$OUT/sanitize-$1.log")" ''
+}
+
 stage_sanitize() {
-    local tool tools=3 ITEM_SECONDS NEEDS='SUMMARY: '
+    local tool
     for tool in memcheck racecheck synccheck; do
-        if ! command -v compute-sanitizer >/dev/null 2>&1; then
+        if command -v compute-sanitizer >/dev/null 2>&1; then
+            sanitized "$tool" &
+        else
             not_run "$tool" "compute-sanitizer is missing"
-            continue
         fi
-        ITEM_SECONDS=$(($(left) / tools))
-        tools=$((tools - 1))
-        item "$tool" compute-sanitizer --tool "$tool" --error-exitcode 86 \
-            "$BUILD/tests/checkop/checkop" --seed "$SEED" --variant cuda --small &&
-            ! grep -q 'SUMMARY: 0 ' "$OUT/sanitize-$tool.log" &&
-            note "$tool, summary" failed 0 0 1 0 \
-                "$(grep -m 1 'SUMMARY: ' "$OUT/sanitize-$tool.log")" ''
     done
+    wait
 }
 
 stage_bench() {
@@ -324,12 +375,9 @@ stage_bench() {
         [ -s "$OUT/cuda_$name.json" ] ||
             note "cuda_$name.json" skipped 0 0 0 1 'the program wrote no times' ''
     done < <(programs device_cuda_)
-    if [ -x "$BUILD/refrain" ]; then
-        item refrain "$BUILD/refrain" bench --device cuda --commit "$COMMIT" \
-            --json "$OUT/bench-times.json"
-    else
-        note refrain skipped 0 0 0 1 "the program was not built: it needs jansson" ''
-    fi
+    item refrain "$BUILD/refrain" bench --device cuda --seconds 0.2 &&
+        item report python3 "$ROOT/tests/device/report.py" bench "$OUT/bench-refrain.log" \
+            "$OUT/bench-measured.json"
 }
 
 # ---- all of it ---------------------------------------------------------------------------
@@ -344,7 +392,7 @@ run() {
         return 0
     fi
     : >"$ITEMS"
-    rm -f "$OUT/$STAGE.json"
+    rm -f "$OUT/$STAGE.json" "$OUT/$STAGE-measured.json"
     case $1 in
     build) stage_build ;;
     check) stage_check ;;
