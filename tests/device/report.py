@@ -21,12 +21,12 @@ DECODE = (
     (r" +total +(\d+) +(\d+) +([\d.]+)%", "replays live_rows padding_percent"),
     (r"  requests +\d+, (\d+) admitted, (\d+) finished, (\d+) waited", "admitted finished waited"),
     (r"  steps +(\d+), (\d+) tokens, (\d+) tokens/s", "steps tokens tokens_per_s"),
-    (r"  a step +update (\d+) us, replay (\d+) us, host (\d+) us",
-     "update_us replay_us host_us_per_step"),
+    (r"  a step +update (\d+) us, replay (\d+) us \(launch ([\d.]+)\), host (\d+) us",
+     "update_us replay_us launch_us host_us_per_step"),
     (r"  prompts +(\d+) tokens, (\d+) of them shared, packed in ([\d.]+) s",
      "prompt_tokens shared_tokens prompt_s"),
-    (r"  graphs +(\d+) captured in ([\d.]+) s; first replay after ([\d.]+) s",
-     "graphs capture_s first_replay_s"),
+    (r"  graphs +(\d+) captured in ([\d.]+) s, (\d+) KiB each; first replay after ([\d.]+) s",
+     "graphs capture_s graph_kib first_replay_s"),
     (r"  memory +([\d.]+) MiB device \(\d+ pages, (-?\d+) leaked\), ([\d.]+) MiB pinned",
      "device_mib pages_leaked pinned_mib"),
     (r"  verify +(\d+) steps: bit_equal (\w+); (\d+) rows against double: O (\S+) relative L2, "
@@ -133,7 +133,7 @@ def self_test(program):
         text, due = both("decode", "--device", "host", "--geometry", "tiny", "--verify", "3")
         got, missing = decode(text)
         problems += missing
-        for key in set(due) - {"buckets_used", "padding_waste", "eager_steps"}:
+        for key in set(due) - {"buckets_used", "padding_waste", "eager_steps", "graph_bytes"}:
             digits = 2 if "max" in key or key.endswith("_s") else 0
             if not close(got.get(key), due[key], digits):
                 problems.append("decode, %s: %s, not %s" % (key, got.get(key), due[key]))
