@@ -24,13 +24,13 @@
 #ifndef REFRAIN_DEVICE_H
 #define REFRAIN_DEVICE_H
 
+#include <refrain/memory.h>
 #include <refrain/op.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-struct rfn_device;
 struct rfn_stream;
 struct rfn_event;
 struct rfn_graph;
@@ -80,23 +80,6 @@ struct rfn_device_info
     int32_t sm_arch;
     int64_t memory_bytes;
     int64_t memory_free_bytes;
-};
-
-enum rfn_memory_kind
-{
-    RFN_MEMORY_PAGEABLE = 0, /* what the device does not know */
-    RFN_MEMORY_PINNED,
-    RFN_MEMORY_DEVICE,
-};
-
-struct rfn_memory_info
-{
-    enum rfn_memory_kind kind;
-    void *base;
-    int64_t bytes;
-    uint64_t generation; /* unique in the device's life; 0 for pageable */
-    int32_t pins;        /* captures, graphs and executables that hold it */
-    int32_t foreign;     /* imported */
 };
 
 enum rfn_stream_kind
@@ -215,55 +198,6 @@ RFN_API enum rfn_status rfn_device_fault(struct rfn_device *device,
  */
 RFN_API enum rfn_status rfn_thread_mode_exchange(struct rfn_device *device,
                                                  enum rfn_capture_mode *mode);
-
-/* ---- memory ---------------------------------------------------------------------- */
-
-/**
- * Allocates device or pinned memory, 256-byte aligned, content undefined.
- *
- * Capture   Potentially unsafe: forbidden by the thread-mode predicate.
- * Errors    RFN_NOMEM with the bytes asked for and, of device memory, those that are free.
- */
-RFN_API enum rfn_status rfn_memory_alloc(struct rfn_device *device,
-                                         enum rfn_memory_kind kind, int64_t bytes,
-                                         void **ret_address);
-
-/**
- * Frees memory of rfn_memory_alloc; NULL is fine.
- *
- * Capture   Potentially unsafe: forbidden by the thread-mode predicate.
- * Errors    RFN_BUSY when a capture or graph holds it, naming it; the last executable of
- *           somebody else's graph is known to be gone up to 5 ms later, which this waits for.
- *           RFN_INVALID: not the base of a live allocation.
- */
-RFN_API enum rfn_status rfn_memory_free(struct rfn_device *device, void *address);
-
-/**
- * Makes memory of somebody else known, with a generation of its own, so that graphs that
- * touch it are seen to go stale once it is released. On the host device `kind` is believed, on
- * cuda the driver is asked; ops take device memory that was never imported as well.
- *
- * Capture   Safe.
- * Errors    RFN_INVALID: overlaps a live allocation, both ranges named; on cuda called device
- *           memory and is not, or is another device's.
- */
-RFN_API enum rfn_status rfn_memory_import(struct rfn_device *device, void *address,
-                                          int64_t bytes, enum rfn_memory_kind kind);
-
-/**
- * Forgets imported memory, though a graph holds it; launching that one is then refused.
- *
- * Capture   Safe.
- */
-RFN_API enum rfn_status rfn_memory_release(struct rfn_device *device, void *address);
-
-/**
- * Says what an address is; unknown memory is pageable with base NULL.
- *
- * Capture   Safe.
- */
-RFN_API enum rfn_status rfn_memory_query(struct rfn_device *device, const void *address,
-                                         struct rfn_memory_info *ret_info);
 
 /* ---- streams and events ---------------------------------------------------------- */
 
@@ -559,15 +493,10 @@ RFN_API enum rfn_status rfn_exec_update(struct rfn_exec *exec, int32_t launch,
 RFN_API enum rfn_status rfn_exec_destroy(struct rfn_exec **exec);
 
 #ifndef RFN_NO_SITES
-#define RFN_SITED(call) (rfn_site_note(__FILE__, __LINE__), call)
 #define rfn_device_open(...) RFN_SITED(rfn_device_open(__VA_ARGS__))
 #define rfn_device_close(...) RFN_SITED(rfn_device_close(__VA_ARGS__))
 #define rfn_device_sync(...) RFN_SITED(rfn_device_sync(__VA_ARGS__))
 #define rfn_thread_mode_exchange(...) RFN_SITED(rfn_thread_mode_exchange(__VA_ARGS__))
-#define rfn_memory_alloc(...) RFN_SITED(rfn_memory_alloc(__VA_ARGS__))
-#define rfn_memory_free(...) RFN_SITED(rfn_memory_free(__VA_ARGS__))
-#define rfn_memory_import(...) RFN_SITED(rfn_memory_import(__VA_ARGS__))
-#define rfn_memory_release(...) RFN_SITED(rfn_memory_release(__VA_ARGS__))
 #define rfn_stream_create(...) RFN_SITED(rfn_stream_create(__VA_ARGS__))
 #define rfn_stream_destroy(...) RFN_SITED(rfn_stream_destroy(__VA_ARGS__))
 #define rfn_stream_sync(...) RFN_SITED(rfn_stream_sync(__VA_ARGS__))

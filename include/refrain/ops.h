@@ -421,23 +421,15 @@ RFN_API enum rfn_status rfn_synth_fill(struct rfn_stream *stream,
                                        const struct rfn_synth_fill_args *args);
 
 #ifndef RFN_NO_SITES
-#define rfn_kv_pack(...) (rfn_site_note(__FILE__, __LINE__), rfn_kv_pack(__VA_ARGS__))
-#define rfn_index_topk(...)                                                              \
-    (rfn_site_note(__FILE__, __LINE__), rfn_index_topk(__VA_ARGS__))
-#define rfn_sparse_mla(...)                                                              \
-    (rfn_site_note(__FILE__, __LINE__), rfn_sparse_mla(__VA_ARGS__))
-#define rfn_index_pack(...)                                                              \
-    (rfn_site_note(__FILE__, __LINE__), rfn_index_pack(__VA_ARGS__))
-#define rfn_index_query_pack(...)                                                        \
-    (rfn_site_note(__FILE__, __LINE__), rfn_index_query_pack(__VA_ARGS__))
-#define rfn_index_logits(...)                                                            \
-    (rfn_site_note(__FILE__, __LINE__), rfn_index_logits(__VA_ARGS__))
-#define rfn_mla_combine(...)                                                             \
-    (rfn_site_note(__FILE__, __LINE__), rfn_mla_combine(__VA_ARGS__))
-#define rfn_step_update(...)                                                             \
-    (rfn_site_note(__FILE__, __LINE__), rfn_step_update(__VA_ARGS__))
-#define rfn_synth_fill(...)                                                              \
-    (rfn_site_note(__FILE__, __LINE__), rfn_synth_fill(__VA_ARGS__))
+#define rfn_kv_pack(...) RFN_SITED(rfn_kv_pack(__VA_ARGS__))
+#define rfn_index_topk(...) RFN_SITED(rfn_index_topk(__VA_ARGS__))
+#define rfn_sparse_mla(...) RFN_SITED(rfn_sparse_mla(__VA_ARGS__))
+#define rfn_index_pack(...) RFN_SITED(rfn_index_pack(__VA_ARGS__))
+#define rfn_index_query_pack(...) RFN_SITED(rfn_index_query_pack(__VA_ARGS__))
+#define rfn_index_logits(...) RFN_SITED(rfn_index_logits(__VA_ARGS__))
+#define rfn_mla_combine(...) RFN_SITED(rfn_mla_combine(__VA_ARGS__))
+#define rfn_step_update(...) RFN_SITED(rfn_step_update(__VA_ARGS__))
+#define rfn_synth_fill(...) RFN_SITED(rfn_synth_fill(__VA_ARGS__))
 #endif
 
 #ifdef __cplusplus

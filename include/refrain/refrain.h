@@ -12,6 +12,7 @@
 #include <refrain/device.h>
 #include <refrain/foreign.h>
 #include <refrain/graph.h>
+#include <refrain/memory.h>
 #include <refrain/nodes.h>
 #include <refrain/op.h>
 #include <refrain/ops.h>

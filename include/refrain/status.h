@@ -83,6 +83,9 @@ RFN_API int rfn_last_code(void);
  */
 RFN_API void rfn_site_note(const char *file, int line);
 
+/* What those macros are made of. */
+#define RFN_SITED(call) (rfn_site_note(__FILE__, __LINE__), call)
+
 #ifdef __cplusplus
 }
 #endif
