@@ -7,7 +7,10 @@
 static void release(struct rfn_ledger_capture *capture)
 {
     for (int32_t i = 0; i < capture->items; i++)
+    {
         free(capture->item[i].access);
+        free(capture->item[i].region);
+    }
     free(capture->item);
 }
 
@@ -65,6 +68,7 @@ void rfn_ledger_describe(struct rfn_device *device, const struct rfn_call_event 
             .what = rfn_call_name(event->call),
             .file = event->site.file ? event->site.file : "",
             .line = event->site.line,
+            .region = "",
             .stream = event->stream_serial,
             .thread = event->thread,
         },
@@ -72,6 +76,12 @@ void rfn_ledger_describe(struct rfn_device *device, const struct rfn_call_event 
     const struct rfn_op *op = event->call == RFN_CALL_op_launch ? event->op : NULL;
     if (op)
         item->entry.what = op->name;
+    item->entry.launch = op != NULL;
+    if (event->region && event->region[0])
+    {
+        item->region = strdup(event->region);
+        item->entry.region = item->region ? item->region : "";
+    }
     size_t most = op ? op->operands : 2;
     struct rfn_ledger_access *access = calloc(most ? most : 1, sizeof *access);
     if (!access)
@@ -152,10 +162,20 @@ void rfn_ledger_add(struct rfn_ledger *ledger, uint64_t capture_id,
     if (!grow(&array, capture->items, &capture->item_room, sizeof *capture->item))
         goto drop;
     capture->item = array;
+    /* Most calls come from the region of the one before. */
+    const char *before =
+        capture->items ? capture->item[capture->items - 1].entry.region : "";
+    if (item->region && strcmp(item->region, before) == 0)
+    {
+        free(item->region);
+        item->region = NULL;
+        item->entry.region = before;
+    }
     capture->item[capture->items++] = *item;
     return;
 drop:
     if (capture)
         capture->incomplete = 1;
     free(item->access);
+    free(item->region);
 }

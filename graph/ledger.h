@@ -16,6 +16,7 @@ struct rfn_ledger_item
 {
     struct rfn_ledger_entry entry;
     struct rfn_ledger_access *access; /* entry.accesses of them */
+    char *region; /* the entry's, NULL: it is the one before it's, or "" */
 };
 
 struct rfn_ledger_capture

@@ -13,6 +13,8 @@
 #include <refrain/device.h>
 
 struct rfn_touch;
+struct rfn_image_store;
+struct rfn_image_raw;
 
 enum rfn_code
 {
@@ -156,6 +158,12 @@ struct rfn_backend
      * number of all of them. */
     int (*graph_nodes)(void *impl, void *graph, struct rfn_native_node *ret,
                        int32_t *nodes);
+    /* What is in it, see runtime/image.h; *ret and the store start out zeroed. */
+    int (*graph_image)(void *impl, void *graph, struct rfn_image_store *store,
+                       struct rfn_image_raw *ret);
+    /* The same of somebody else's handle. NULL: the device has no such handles. */
+    int (*native_image)(void *impl, void *native, struct rfn_image_store *store,
+                        struct rfn_image_raw *ret);
     int (*graph_destroy)(void *impl, void *graph);
     int (*graph_instantiate)(void *impl, void *graph, void **ret_exec);
     int (*exec_launch)(void *impl, void *exec, void *stream);

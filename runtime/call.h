@@ -66,6 +66,10 @@ enum rfn_status rfn_object_of(const void *object, enum rfn_object_type type,
 enum rfn_status rfn_event_create_plain(struct rfn_device *device,
                                        struct rfn_event **ret_event);
 
+/* Whether an address lies on the calling thread's stack; where that cannot be found out no
+ * address does. */
+int rfn_call_on_stack(const void *address);
+
 /* Drops a reference to a body; frees it and the backend's graph with the last. */
 void rfn_body_drop(struct rfn_device *device, struct rfn_body *body);
 

@@ -26,9 +26,8 @@ static enum rfn_status reserve(struct rfn_device *device,
     return *ret_body ? rfn_pins_reserve(&(*ret_body)->pins, 2) : RFN_OK;
 }
 
-/* Whether an address lies on the calling thread's stack. Finding the stack out costs system
- * calls once a thread; where it fails no address does. */
-static int on_stack(const void *address)
+/* Finding the stack out costs system calls once a thread. */
+int rfn_call_on_stack(const void *address)
 {
     static _Thread_local uintptr_t begin, end;
     pthread_attr_t attr;
@@ -79,7 +78,7 @@ static enum rfn_status copy(struct rfn_device *device, struct rfn_stream *stream
     event->dst_kind = to.kind;
     event->src_kind = from.kind;
     event->src_on_stack = body && from.kind == RFN_MEMORY_PAGEABLE &&
-                          atomic_load(&device->observer) && on_stack(src);
+                          atomic_load(&device->observer) && rfn_call_on_stack(src);
     code = stream ? device->backend->copy_async(device->impl, stream->native, &c)
                   : device->backend->copy_sync(device->impl, &c);
     if (body)

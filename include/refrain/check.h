@@ -162,8 +162,11 @@ struct rfn_ledger_entry
     const char *what; /* op name, or the call: "copy_async" */
     const char *file; /* call site */
     int32_t line;
+    const char
+        *region; /* of the call, "" outside of regions; until the capture is dropped */
     uint64_t stream;
     uint64_t thread;
+    int32_t launch; /* an op's */
     int32_t accesses;
 };
 

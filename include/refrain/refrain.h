@@ -13,6 +13,7 @@
 #include <refrain/foreign.h>
 #include <refrain/graph.h>
 #include <refrain/memory.h>
+#include <refrain/image.h>
 #include <refrain/nodes.h>
 #include <refrain/op.h>
 #include <refrain/ops.h>

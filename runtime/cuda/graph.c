@@ -2,6 +2,7 @@
 #include "runtime/cuda/impl.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- records of captured launches ------------------------------------------------ */
 
@@ -59,14 +60,16 @@ static struct rfn_cuda_node *drop_capture(struct rfn_cuda *d, struct rfn_cuda_ca
     return node;
 }
 
-cudaError_t rfn_cuda_node_create(struct rfn_cuda *d, uint64_t id,
-                                 struct rfn_cuda_node **ret)
+cudaError_t rfn_cuda_node_create(struct rfn_cuda *d, uint64_t id, const struct rfn_op *op,
+                                 const void *args, struct rfn_cuda_node **ret)
 {
     pthread_mutex_lock(&d->mutex);
     struct rfn_cuda_capture *c = find_id(d, id);
-    struct rfn_cuda_node *node = c ? calloc(1, sizeof *node) : NULL;
+    struct rfn_cuda_node *node = c ? calloc(1, sizeof *node + op->args_bytes) : NULL;
     if (node)
     {
+        node->op = op;
+        memcpy(node->args, args, op->args_bytes);
         node->next = c->node;
         c->node = node;
     }

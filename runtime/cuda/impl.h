@@ -8,6 +8,7 @@
  *   graph.c    captures, graphs, executables
  *   nodes.c    what a graph's nodes are
  *   foreign.c  streams and captures of others, handles for others
+ *   image.c    graphs as data
  *
  * Streams and events are CUDA's handles. Every entry is framed by enter and leave: the
  * device is current in between, a failure is kept in words and cleared, never swallowed.
@@ -20,6 +21,7 @@
 #include <cuda_runtime_api.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 
 /* The kernels of one captured launch. Lives as long as its graph's executables. */
 struct rfn_cuda_node
@@ -28,6 +30,8 @@ struct rfn_cuda_node
     uint32_t kernels;
     cudaGraphNode_t kernel[RFN_LAUNCH_NODES];
     const void *function[RFN_LAUNCH_NODES];
+    const struct rfn_op *op;
+    max_align_t args[]; /* as they were launched */
 };
 
 /* A capture that began here; gone when it ends. */
@@ -90,8 +94,8 @@ const void *rfn_cuda_thread(void);
 
 /* A record in the list of the open capture `id`; none, and NULL, in a capture of others,
  * whose graph does not come here. */
-cudaError_t rfn_cuda_node_create(struct rfn_cuda *d, uint64_t id,
-                                 struct rfn_cuda_node **ret);
+cudaError_t rfn_cuda_node_create(struct rfn_cuda *d, uint64_t id, const struct rfn_op *op,
+                                 const void *args, struct rfn_cuda_node **ret);
 /* Takes back the record made last in this capture. */
 void rfn_cuda_node_cancel(struct rfn_cuda *d, uint64_t id, struct rfn_cuda_node *node);
 void rfn_cuda_captures_free(struct rfn_cuda *d);
@@ -132,6 +136,16 @@ int rfn_cuda_launch(void *impl, void *stream, const struct rfn_op *op, const voi
                     void **ret_node);
 int rfn_cuda_exec_update(void *impl, void *exec, void *node, const struct rfn_op *op,
                          const void *args);
+
+/* What the op's planner makes of the arguments. */
+cudaError_t rfn_cuda_plan(const struct rfn_cuda *d, const struct rfn_op *op,
+                          const void *args, struct rfn_launch *ret);
+
+/* image.c */
+int rfn_cuda_graph_image(void *impl, void *graph, struct rfn_image_store *store,
+                         struct rfn_image_raw *ret);
+int rfn_cuda_native_image(void *impl, void *native, struct rfn_image_store *store,
+                          struct rfn_image_raw *ret);
 
 /* graph.c */
 int rfn_cuda_capture_begin(void *impl, void *stream, enum rfn_capture_mode mode);

@@ -95,8 +95,8 @@ static void clear_heads(struct rfn_launch *launch)
     }
 }
 
-static cudaError_t plan(const struct rfn_cuda *d, const struct rfn_op *op,
-                        const void *args, struct rfn_launch *ret)
+cudaError_t rfn_cuda_plan(const struct rfn_cuda *d, const struct rfn_op *op,
+                          const void *args, struct rfn_launch *ret)
 {
     clear_heads(ret);
     if (!op->cuda)
@@ -183,7 +183,7 @@ int rfn_cuda_supports(void *impl, const struct rfn_op *op, const void *args)
     struct rfn_cuda *d = impl;
     struct rfn_launch launch;
     int before = rfn_cuda_enter(d);
-    return rfn_cuda_leave(d, before, plan(d, op, args, &launch));
+    return rfn_cuda_leave(d, before, rfn_cuda_plan(d, op, args, &launch));
 }
 
 int rfn_cuda_launch(void *impl, void *stream, const struct rfn_op *op, const void *args,
@@ -194,10 +194,10 @@ int rfn_cuda_launch(void *impl, void *stream, const struct rfn_op *op, const voi
     struct rfn_cuda_node *node = NULL;
     int before = rfn_cuda_enter(d);
     *ret_node = NULL;
-    cudaError_t code = plan(d, op, args, &launch);
+    cudaError_t code = rfn_cuda_plan(d, op, args, &launch);
     uint64_t id = code == cudaSuccess && launch.nodes ? capture_of(stream) : 0;
     if (id)
-        code = rfn_cuda_node_create(d, id, &node);
+        code = rfn_cuda_node_create(d, id, op, args, &node);
     for (uint32_t i = 0; i < launch.nodes && code == cudaSuccess; i++)
     {
         code = launch_node(&launch.node[i], stream);
@@ -250,7 +250,7 @@ int rfn_cuda_exec_update(void *impl, void *exec, void *node, const struct rfn_op
     const struct rfn_cuda_node *n = node;
     struct rfn_launch launch;
     int before = rfn_cuda_enter(d);
-    cudaError_t code = plan(d, op, args, &launch);
+    cudaError_t code = rfn_cuda_plan(d, op, args, &launch);
     if (code == cudaSuccess && launch.nodes != (n ? n->kernels : 0))
     {
         rfn_cuda_say("the arguments need another number of kernels than were captured");

@@ -359,6 +359,7 @@ const struct rfn_backend rfn_backend_host = {
     .exec_native = rfn_host_native,
     .graph_count = rfn_host_graph_count,
     .graph_nodes = rfn_host_graph_nodes,
+    .graph_image = rfn_host_graph_image,
     .graph_destroy = rfn_host_graph_destroy,
     .graph_instantiate = rfn_host_graph_instantiate,
     .exec_launch = rfn_host_exec_launch,

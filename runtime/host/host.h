@@ -11,6 +11,7 @@
  *   event.c   events                             launch.c   copies, sets, calls, ops
  *   rules.c   capture_rules.def, looked up       memory.c fault.c  memory
  *   unseen.c  copies that nobody waited for      foreign.c  streams and captures of others
+ *   image.c   graphs as data
  *
  * Not modelled: kernels that spin on memory, timing, occupancy. A host function that waits
  * for another thread's device call never returns, since it runs under the mutex.
@@ -358,6 +359,11 @@ int rfn_host_exec_upload(void *impl, void *exec, void *stream);
 int rfn_host_exec_update(void *impl, void *exec, void *node, const struct rfn_op *op,
                          const void *args);
 int rfn_host_exec_destroy(void *impl, void *exec);
+
+/* ---- image.c ---------------------------------------------------------------------- */
+
+int rfn_host_graph_image(void *impl, void *graph, struct rfn_image_store *store,
+                         struct rfn_image_raw *ret);
 
 /* ---- unseen.c: copies from and to pinned memory ------------------------------------ */
 

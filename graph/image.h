@@ -1,0 +1,14 @@
+/* Copies of images. */
+#ifndef RFN_GRAPH_IMAGE_H
+#define RFN_GRAPH_IMAGE_H
+
+#include "runtime/image.h"
+
+/* Whether a description makes sense, with an error line. */
+enum rfn_status rfn_image_check(const struct rfn_image *image, int level);
+
+/* Copies it with all that it points to; store->failed without memory. */
+void rfn_image_clone(struct rfn_image_store *store, const struct rfn_image *from,
+                     struct rfn_image *to);
+
+#endif
