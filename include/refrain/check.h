@@ -38,6 +38,20 @@ struct rfn_check;
     X(CAP004, stray-stream, ERROR, PROVED,                                               \
       "work on a stream that is not part of the capture runs now, never at replay",      \
       "pass the capturing stream, or fork the other one with an event and join it")      \
+    X(CAP005, baked-scalar, ERROR, PROVED,                                               \
+      "a value that differs between recordings of one step is baked into the graph",     \
+      "keep it in device memory that the step reads, or declare it dynamic and "         \
+      "update the executable before each launch")                                        \
+    X(CAP006, baked-launch-shape, ERROR, PROVED,                                         \
+      "a recording of the same step with other inputs has other nodes, launch shapes or "\
+      "extents",                                                                         \
+      "launch for the bounds, and let the kernels read the live counts on the device")   \
+    X(CAP007, dangling-pointer, ERROR, PROVED,                                           \
+      "the graph holds an address whose memory is gone",                                 \
+      "keep the memory until the last replay, or capture again")                         \
+    X(CAP008, reused-address, ERROR, PROVED,                                             \
+      "the graph holds an address that belongs to another allocation by now",            \
+      "keep the memory until the last replay, or capture again")                         \
     X(CAP009, alloc-in-capture, ERROR, PROVED,                                           \
       "memory is allocated or freed inside a capture, which no replay repeats",          \
       "allocate everything before the capture and free it after the last replay")        \
@@ -81,6 +95,13 @@ struct rfn_check;
       "not waited for",                                                                  \
       "use a ring of slots, and wait for an event behind a slot's last copy before "     \
       "writing it again")                                                                \
+    X(CAP021, library-workspace, WARNING, HEURISTIC,                                     \
+      "a library takes its workspace from memory nodes in the graph, anew at every "     \
+      "replay",                                                                          \
+      "give the library a workspace of its own before the capture")                      \
+    X(CAP022, unordered-writes, ERROR, PROVED,                                           \
+      "two nodes without an order between them touch the same bytes, and one writes",    \
+      "order them with an event, or give each its own memory")                           \
     X(CAP023, host-local-source, ERROR, PROVED,                                          \
       "a captured copy reads the stack of the thread that captured it, at every "        \
       "replay",                                                                          \
@@ -91,6 +112,13 @@ struct rfn_check;
       "that host address again",                                                         \
       "copy to pinned memory that lives as long as the graph, and read it behind a "     \
       "wait")                                                                            \
+    X(CAP025, memory-nodes, WARNING, PROVED,                                             \
+      "the graph allocates or frees memory at every replay",                             \
+      "allocate before the capture, so that replays keep their addresses and the "       \
+      "memory is counted")                                                               \
+    X(CAP026, host-node, WARNING, PROVED,                                                \
+      "every replay calls the host and waits for its function",                          \
+      "keep the decision on the device, or call the function behind the replay")         \
     X(CAP032, left-open, ERROR, PROVED,                                                  \
       "a capture was still open when what it belongs to went away",                      \
       "end every capture on every path, errors included")                                \
@@ -100,6 +128,14 @@ struct rfn_check;
     X(CAP034, first-offender, ERROR, PROVED,                                             \
       "a capture was lost to a call that no other rule speaks of",                       \
       "move that call out of the capture")                                               \
+    X(CAP037, baked-tensor-map, INFO, HEURISTIC,                                         \
+      "a kernel takes a tensor map by value, so an address and extents are baked "       \
+      "where no update of a pointer reaches them",                                       \
+      "keep the tensor behind the map where it is, or capture again when it moves")      \
+    X(CAP040, conditional-body, INFO, HEURISTIC,                                         \
+      "a conditional node whose body could not be looked into may hold what a body "     \
+      "must not",                                                                        \
+      "look at the body's own graph before it is added")                                 \
     X(CAP045, empty-graph, WARNING, HEURISTIC,                                           \
       "a graph without a kernel came out of a capture",                                  \
       "look whether the work went to another stream, or do not capture where there "     \

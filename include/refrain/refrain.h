@@ -14,6 +14,7 @@
 #include <refrain/graph.h>
 #include <refrain/memory.h>
 #include <refrain/image.h>
+#include <refrain/lint.h>
 #include <refrain/nodes.h>
 #include <refrain/op.h>
 #include <refrain/ops.h>

@@ -1,0 +1,193 @@
+/* The lint: what is reported, once a place. */
+#define RFN_NO_SITES
+#include "graph/lint.h"
+#include "runtime/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- findings ---------------------------------------------------------------------- */
+
+/* By site where there is one, else by name: the layers of a model are one place. */
+static int same_place(const struct rfn_finding *f, const struct rfn_image_node *node)
+{
+    if (!node)
+        return !f->api[0];
+    if (f->file[0] || node->file[0])
+        return f->line == node->line && !strcmp(f->file, node->file);
+    return !strcmp(f->api, node->name);
+}
+
+static int make_room(struct rfn_lint_list *list)
+{
+    if (list->items < list->room)
+        return 1;
+    int32_t room = list->room ? 2 * list->room : 16;
+    void *grown = realloc(list->item, (size_t)room * sizeof *list->item);
+    if (!grown)
+        return 0;
+    list->item = grown;
+    list->room = room;
+    return 1;
+}
+
+struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
+                                   const struct rfn_image *image,
+                                   const struct rfn_image_node *node, enum rfn_rule rule,
+                                   uint64_t key, const char *format, ...)
+{
+    static struct rfn_finding nowhere;
+    for (int32_t i = 0; i < list->items; i++)
+    {
+        struct rfn_lint_item *item = &list->item[i];
+        if (item->finding.rule != rule || item->key != key ||
+            !same_place(&item->finding, node))
+            continue;
+        item->finding.count++;
+        return &item->finding;
+    }
+    if (!make_room(list))
+    {
+        list->failed = 1;
+        return &nowhere;
+    }
+    const struct rfn_rule_info *info = rfn_rule_query(rule);
+    struct rfn_lint_item *item = &list->item[list->items++];
+    item->key = key;
+    item->finding = (struct rfn_finding) {
+        .rule = rule,
+        .severity = info->severity,
+        .confidence = info->confidence,
+        .file = node ? node->file : "",
+        .line = node ? node->line : 0,
+        .region = node ? node->region : "",
+        .api = node ? node->name : "",
+        .capture_id = image->capture_id,
+        .stream = node ? node->stream : 0,
+        .thread = node ? node->thread : 0,
+        .status_after = RFN_CAPTURE_NONE,
+        .count = 1,
+        .fix = info->fix,
+        .driver = "",
+    };
+    va_list args;
+    va_start(args, format);
+    vsnprintf(item->why, sizeof item->why, format, args);
+    va_end(args);
+    return &item->finding;
+}
+
+/* ---- levels ------------------------------------------------------------------------ */
+
+static void count(const struct rfn_image *image, struct rfn_lint_info *info)
+{
+    info->nodes += image->nodes;
+    info->edges += image->edges;
+    for (int32_t i = 0; i < image->nodes; i++)
+    {
+        const struct rfn_image_node *n = &image->node[i];
+        info->kernels += n->type == RFN_IMAGE_KERNEL;
+        info->foreign += n->foreign;
+        info->opaque += n->opaque;
+        if (n->child)
+            count(n->child, info);
+    }
+}
+
+static void count_ends(struct rfn_lint_list *list, const struct rfn_image *image,
+                       struct rfn_lint_info *info)
+{
+    char *seen = calloc((size_t)image->nodes + 1, 1);
+    if (!seen)
+    {
+        list->failed = 1;
+        return;
+    }
+    for (int32_t e = 0; e < image->edges; e++)
+    {
+        seen[image->edge[e].to] |= 1;
+        seen[image->edge[e].from] |= 2;
+    }
+    for (int32_t i = 0; i < image->nodes; i++)
+    {
+        info->roots += !(seen[i] & 1);
+        info->sinks += !(seen[i] & 2);
+    }
+    free(seen);
+}
+
+static void look(struct rfn_lint_list *list, const struct rfn_image *image,
+                 const struct rfn_lint_pools *pools, struct rfn_device *device,
+                 struct rfn_lint_info *info)
+{
+    rfn_lint_nodes(list, image, pools);
+    if (device)
+        rfn_lint_addresses(list, image, device);
+    if (!rfn_lint_order(list, image))
+        info->unordered = 1;
+    for (int32_t i = 0; i < image->nodes; i++)
+        if (image->node[i].child)
+            look(list, image->node[i].child, pools, device, info);
+}
+
+static int by_rule(const void *a, const void *b)
+{
+    const struct rfn_lint_item *x = a, *y = b;
+    return (x->finding.rule > y->finding.rule) - (x->finding.rule < y->finding.rule);
+}
+
+static enum rfn_status check_device(const struct rfn_image *image,
+                                    struct rfn_device *device)
+{
+    static const char *const kind[] = { "auto", "host", "cuda" };
+    struct rfn_device_info info;
+    if (!device)
+        return RFN_OK;
+    enum rfn_status status = rfn_device_query(device, &info);
+    if (status == RFN_OK && strcmp(kind[info.kind], image->device) != 0)
+        status = RFN_FAIL(RFN_INVALID, "lint: a graph of the %s device, and a %s device",
+                          image->device, kind[info.kind]);
+    return status;
+}
+
+enum rfn_status rfn_lint(const struct rfn_image *image, struct rfn_device *device,
+                         rfn_report_fn *report, void *ctx, struct rfn_lint_info *ret_info)
+{
+    struct rfn_lint_list list = { 0 };
+    struct rfn_lint_pools pools = { 0 };
+    struct rfn_lint_info info = { 0 };
+    if (!image)
+        return RFN_FAIL(RFN_INVALID, "lint: image is NULL");
+    enum rfn_status status = check_device(image, device);
+    if (status)
+        return status;
+    count(image, &info);
+    count_ends(&list, image, &info);
+    info.critical_path = rfn_lint_longest(&list, image);
+    if (!rfn_lint_pools(&pools, image))
+        list.failed = 1;
+    if (!list.failed)
+        look(&list, image, &pools, device, &info);
+    if (!info.kernels)
+        rfn_lint_found(&list, image, NULL, RFN_CAP045, 0,
+                       "the graph \"%s\" has %d nodes and no kernel among them",
+                       image->name, info.nodes);
+    free(pools.pool);
+    if (list.failed)
+        status =
+            RFN_FAIL(RFN_NOMEM, "lint: no memory for a graph of %d nodes", image->nodes);
+    else if (list.items)
+        qsort(list.item, (size_t)list.items, sizeof *list.item, by_rule);
+    for (int32_t i = 0; status == RFN_OK && report && i < list.items; i++)
+    {
+        list.item[i].finding.why = list.item[i].why;
+        report(ctx, &list.item[i].finding);
+    }
+    info.findings = list.items;
+    free(list.item);
+    if (status == RFN_OK && ret_info)
+        *ret_info = info;
+    return status;
+}

@@ -1,0 +1,67 @@
+/* What the files of the lint share. */
+#ifndef RFN_GRAPH_LINT_H
+#define RFN_GRAPH_LINT_H
+
+#include <refrain/lint.h>
+#include <stddef.h>
+
+struct rfn_lint_item
+{
+    struct rfn_finding finding;
+    uint64_t key; /* tells findings of one place apart */
+    char why[512];
+};
+
+struct rfn_lint_list
+{
+    struct rfn_lint_item *item;
+    int32_t items;
+    int32_t room;
+    int failed; /* memory ran out */
+};
+
+/* A finding of this rule at the node, its sentence printf-like. `key` is 0 where one finding
+ * a rule and place is enough. */
+struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
+                                   const struct rfn_image *image,
+                                   const struct rfn_image_node *node, enum rfn_rule rule,
+                                   uint64_t key, const char *format, ...)
+    RFN_PRINTF(6, 7);
+
+/* "index_topk (node 3)", for sentences */
+#define RFN_LINT_NODE "%s (node %d)"
+#define RFN_LINT_NAMES(of, n) (n)->name, (int)((n) - (of)->node)
+
+/* ---- lint_nodes.c ------------------------------------------------------------------ */
+
+struct rfn_lint_pool
+{
+    uint64_t begin;
+    int64_t bytes;
+    const char *op;
+    const char *operand;
+};
+
+struct rfn_lint_pools
+{
+    struct rfn_lint_pool *pool;
+    int32_t pools;
+    int32_t room;
+};
+
+/* Collects the pools of launches, children's too; 0: no memory. */
+int rfn_lint_pools(struct rfn_lint_pools *pools, const struct rfn_image *image);
+void rfn_lint_nodes(struct rfn_lint_list *list, const struct rfn_image *image,
+                    const struct rfn_lint_pools *pools);
+/* Every address against what the device knows of it now. */
+void rfn_lint_addresses(struct rfn_lint_list *list, const struct rfn_image *image,
+                        struct rfn_device *device);
+
+/* ---- lint_order.c ------------------------------------------------------------------ */
+
+/* Memory nodes and unordered ones of this level. 0: too many nodes. */
+int rfn_lint_order(struct rfn_lint_list *list, const struct rfn_image *image);
+/* Nodes on the longest way through it. */
+int32_t rfn_lint_longest(struct rfn_lint_list *list, const struct rfn_image *image);
+
+#endif

@@ -1,0 +1,23 @@
+/* Bad: the lengths are a caller's memory that is taken back while the graph lives. */
+#include "tests/capture/lint.h"
+
+int main(int argc, char **argv)
+{
+    struct step s;
+    struct rfn_graph *graph = NULL;
+    if (!step_open(&s, "cap007_bad", &argc, argv))
+        return step_close(&s);
+    static int32_t lens[STEP_ROWS] = { 9, 9 };
+    WORKS(&s, rfn_memory_import(s.device, lens, sizeof lens, RFN_MEMORY_DEVICE));
+    s.pick.lens.data = lens;
+    WORKS(&s, rfn_capture_begin(s.stream, NULL));
+    int planted = __LINE__ + 1;
+    WORKS(&s, rfn_index_topk(s.stream, &s.pick));
+    WORKS(&s, rfn_capture_end(s.stream, &graph));
+    WORKS(&s, rfn_memory_release(s.device, lens));
+
+    struct lint_want want = { &s, RFN_CAP007, planted, "index_topk", "'lens'", 0, 0 };
+    lint_graph(&want, graph);
+    step_verdict(&s, RFN_RULES, "", 0, "");
+    return step_close(&s);
+}

@@ -1,0 +1,115 @@
+/* The lint finds without a checker what the live rules find in copies; it counts what is in a
+ * graph; and it refuses what it cannot hold against each other. */
+#include "tests/capture/lint.h"
+
+#define LARGE ((int64_t)64 << 20)
+
+struct copy
+{
+    enum rfn_rule rule;
+    int heuristic;
+    void *dst;
+    const void *src;
+    int64_t bytes;
+};
+
+/* A copy between two launches. */
+static void check_copy(struct step *s, const struct copy *c,
+                       struct rfn_kv_pack_args *cache)
+{
+    struct rfn_graph *graph = NULL;
+    WORKS(s, rfn_capture_begin(s->stream, NULL));
+    WORKS(s, rfn_index_topk(s->stream, &s->pick));
+    int planted = __LINE__ + 1;
+    WORKS(s, rfn_copy_async(s->stream, c->dst, c->src, c->bytes));
+    WORKS(s, rfn_kv_pack(s->stream, cache));
+    WORKS(s, rfn_capture_end(s->stream, &graph));
+    struct lint_want want = { s, c->rule, planted, "memcpy", NULL, c->heuristic, 0 };
+    lint_graph(&want, graph);
+}
+
+static void check_copies(struct step *s)
+{
+    static int32_t pageable[STEP_ROWS * STEP_TOP];
+    int32_t local[STEP_ROWS * STEP_TOP] = { 0 };
+    void *slots = s->pick.slots.data, *room = NULL;
+    struct rfn_kv_pack_args cache = step_cache(s);
+    int64_t pool =
+        STEP_PAGES * rfn_format_page_bytes(RFN_LATENT_FP8_656, STEP_PAGE_TOKENS);
+    WORKS(s, rfn_memory_alloc(s->device, RFN_MEMORY_DEVICE, 2 * LARGE, &room));
+    char *to = room;
+    struct copy copies[] = {
+        { RFN_CAP003, 0, slots, pageable, STEP_PICKED_BYTES },
+        { RFN_CAP023, 0, slots, local, STEP_PICKED_BYTES },
+        { RFN_CAP024, 0, pageable, slots, STEP_PICKED_BYTES },
+        { RFN_CAP057, 0, s->lens, pageable, STEP_LENS_BYTES },
+        { RFN_CAP056, 0, to, cache.pool.data, pool },
+        { RFN_CAP056, 0, cache.pool.data, to, pool },
+        { RFN_CAP056, 1, to + LARGE, to, LARGE },
+        { RFN_RULES, 0, to + LARGE, to, LARGE - 1 },
+        { RFN_RULES, 0, to, cache.pool.data, pool - 1 },
+        { RFN_RULES, 0, s->host_picked, slots, STEP_PICKED_BYTES },
+        { RFN_RULES, 0, s->lens, s->host_lens, STEP_LENS_BYTES },
+    };
+    for (size_t i = 0; i < sizeof copies / sizeof copies[0]; i++)
+        check_copy(s, &copies[i], &cache);
+    step_cache_free(s, &cache);
+    WORKS(s, rfn_memory_free(s->device, room));
+}
+
+static void check_empty(struct step *s)
+{
+    struct rfn_graph *graph = NULL;
+    WORKS(s, rfn_capture_begin(s->stream, NULL));
+    step_fetch(s);
+    WORKS(s, rfn_capture_end(s->stream, &graph));
+    struct lint_want want = { s, RFN_CAP045, 0, "", "1 nodes", 0, 0 };
+    lint_graph(&want, graph);
+}
+
+/* A fork of two and one behind them, a child at the end. */
+static void check_info(struct step *s)
+{
+    struct rfn_image_node inside[] = { lint_kernel("a", 0), lint_kernel("b", 1) };
+    struct rfn_image_edge behind = { 0, 1, 1 };
+    struct rfn_image child = { .nodes = 2, .edges = 1, .node = inside, .edge = &behind };
+    struct rfn_image_node node[] = {
+        lint_kernel("c", 0),
+        lint_kernel("d", 1),
+        lint_kernel("e", 0),
+        { .type = RFN_IMAGE_CHILD, .name = "child", .child = &child },
+        lint_kernel("f", 0),
+        { .type = RFN_IMAGE_OTHER, .opaque = 1 },
+    };
+    struct rfn_image_edge edge[] = { { 2, 3, 0 }, { 0, 1, 0 }, { 1, 3, 0 }, { 0, 2, 0 } };
+    struct rfn_image image = { "by hand", "cuda", 0, 6, 4, node, edge }, *made = NULL;
+    struct rfn_lint_info info = { 0 };
+    struct lint_want none = { .s = s, .rule = RFN_RULES };
+    WORKS(s, rfn_image_create(&image, &made));
+    WORKS(s, rfn_lint(made, NULL, lint_report, &none, &info));
+    struct rfn_lint_info want = { 8, 5, 6, 2, 1, 3, 3, 4, 0, 0 };
+    harness_check(&s->h, "what it is", !memcmp(&info, &want, sizeof want),
+                  "%d nodes, %d edges, %d kernels, %d foreign, %d opaque, %d roots, %d "
+                  "sinks, %d long",
+                  info.nodes, info.edges, info.kernels, info.foreign, info.opaque,
+                  info.roots, info.sinks, info.critical_path);
+    enum rfn_status status = rfn_lint(made, s->device, NULL, NULL, NULL);
+    harness_check(&s->h, "another device's graph", status == RFN_INVALID, "%s",
+                  rfn_status_name(status));
+    status = rfn_lint(NULL, NULL, NULL, NULL, NULL);
+    harness_check(&s->h, "no image", status == RFN_INVALID, "%s",
+                  rfn_status_name(status));
+    WORKS(s, rfn_image_destroy(&made));
+}
+
+int main(int argc, char **argv)
+{
+    struct step s;
+    if (!step_open(&s, "lint", &argc, argv))
+        return step_close(&s);
+    WORKS(&s, rfn_check_destroy(&s.check));
+    check_copies(&s);
+    check_empty(&s);
+    check_info(&s);
+    return step_close(&s);
+}

@@ -1,0 +1,183 @@
+/* The image of a graph that others captured with the CUDA runtime: nodes, parameters of
+ * kernels that nobody declared, and what the lint says of them. */
+#include "tests/device/open.h"
+
+#include <cuda_runtime_api.h>
+#include <refrain/ops.h>
+
+#define ROWS 2
+#define COLUMNS 64
+#define TOP 8
+
+#define CUDA(t, call)                                                                    \
+    do                                                                                   \
+    {                                                                                    \
+        cudaError_t code_ = (call);                                                      \
+        harness_check(&(t)->h, #call, code_ == cudaSuccess, "%s",                        \
+                      cudaGetErrorString(code_));                                        \
+    } while (0)
+
+static void nothing(void *user)
+{
+    (void)user;
+}
+
+struct seen
+{
+    struct test *t;
+    int32_t rule[RFN_RULES];
+};
+
+static void report(void *ctx, const struct rfn_finding *f)
+{
+    struct seen *seen = ctx;
+    char text[1024];
+    rfn_finding_text(f, text, sizeof text);
+    fputs(text, stdout);
+    seen->rule[f->rule]++;
+}
+
+static struct rfn_index_topk_args make_args(struct test *t)
+{
+    void *at = test_device_memory(t, 1 << 16);
+    return (struct rfn_index_topk_args) {
+        .logits = rfn_tensor_of(at, RFN_F32, ROWS, COLUMNS, 0, 0),
+        .lens = rfn_tensor_of((char *)at + 8192, RFN_I32, ROWS, 0, 0, 0),
+        .table = rfn_tensor_of((char *)at + 12288, RFN_I32, ROWS, 4, 0, 0),
+        .request = rfn_tensor_of((char *)at + 16384, RFN_I32, ROWS, 0, 0, 0),
+        .slots = rfn_tensor_of((char *)at + 20480, RFN_I32, ROWS, TOP, 0, 0),
+        .page_tokens = 16,
+        .pages = 8,
+    };
+}
+
+/* As somebody would who knows nothing of ops: the kernel and its parameters. */
+static void launch(struct test *t, struct rfn_launch *l, cudaStream_t s)
+{
+    for (uint32_t i = 0; i < l->nodes; i++)
+    {
+        struct rfn_launch_node *n = &l->node[i];
+        void *param[RFN_LAUNCH_PARAMS];
+        dim3 grid = { n->grid[0], n->grid[1], n->grid[2] };
+        dim3 block = { n->block[0], n->block[1], n->block[2] };
+        for (uint32_t k = 0; k < n->params; k++)
+            param[k] = (char *)n->words + n->param[k].offset;
+        CUDA(t, cudaLaunchKernel(n->kernel, grid, block, param, n->shared_bytes, s));
+    }
+}
+
+static void check_kernel(struct test *t, const struct rfn_image_node *n,
+                         const struct rfn_launch_node *want)
+{
+    int32_t pointers = 0;
+    HOLDS(t, n->type == RFN_IMAGE_KERNEL && n->foreign && !n->opaque && !n->op[0]);
+    harness_check(&t->h, "name", n->name[0] && strcmp(n->name, "kernel") != 0, "'%s'",
+                  n->name);
+    harness_check(&t->h, "shape",
+                  !memcmp(n->grid, want->grid, sizeof n->grid) &&
+                      !memcmp(n->block, want->block, sizeof n->block) &&
+                      n->shared_bytes == want->shared_bytes,
+                  "grid %u, block %u", n->grid[0], n->block[0]);
+    harness_check(&t->h, "parameters", n->params == (int32_t)want->params, "%d, not %u",
+                  n->params, want->params);
+    for (int32_t i = 0; i < n->params && i < (int32_t)want->params; i++)
+    {
+        const struct rfn_param *p = &want->param[i];
+        harness_check(&t->h, p->name,
+                      n->param[i].bytes == p->bytes &&
+                          n->param[i].role == RFN_IMAGE_FOREIGN &&
+                          !memcmp(n->param[i].value,
+                                  (const char *)want->words + p->offset, p->bytes),
+                      "%d bytes, not %d, or another value", n->param[i].bytes, p->bytes);
+        int known = p->role >= RFN_PARAM_READ && n->param[i].pointer.generation != 0;
+        pointers += known;
+    }
+    harness_check(&t->h, "pointers", pointers >= 4, "%d are known", pointers);
+}
+
+static const struct rfn_image_node *nth(const struct rfn_image *image,
+                                        enum rfn_image_type type, int n)
+{
+    for (int32_t i = 0; i < image->nodes; i++)
+        if (image->node[i].type == type && n-- == 0)
+            return &image->node[i];
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    static struct rfn_launch l;
+    static int32_t pageable[64];
+    struct test t;
+    struct seen seen = { .t = &t };
+    struct rfn_image *image = NULL;
+    struct rfn_lint_info info = { 0 };
+    struct rfn_device_info device;
+    cudaStream_t s;
+    cudaGraph_t graph = NULL;
+    void *room = NULL;
+    setenv("RFN_TEST_DEVICE", "cuda", 1);
+    test_begin(&t, "cuda_image", &argc, argv);
+    OK(&t, rfn_device_query(t.dev, &device));
+    struct rfn_index_topk_args args = make_args(&t);
+    struct rfn_plan_env env = { .sm_count = device.sm_count,
+                                .sm_arch = device.sm_arch >= 90 ? 90 : 80,
+                                .shared_bytes_max = 227 << 10 };
+    OK(&t, rfn_op_index_topk.cuda(&args, &env, &l));
+    for (uint32_t i = 0; i < l.nodes; i++)
+        HOLDS(&t, l.node[i].shared_bytes <= 48 << 10);
+
+    CUDA(&t, cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking));
+    CUDA(&t, cudaStreamBeginCapture(s, cudaStreamCaptureModeRelaxed));
+    CUDA(&t, cudaMemcpyAsync(args.slots.data, pageable, sizeof pageable,
+                             cudaMemcpyHostToDevice, s));
+    CUDA(&t, cudaMemset2DAsync(args.logits.data, 256, 3, 64, 5, s));
+    launch(&t, &l, s);
+    CUDA(&t, cudaMallocAsync(&room, 1 << 20, s));
+    launch(&t, &l, s);
+    CUDA(&t, cudaFreeAsync(room, s));
+    CUDA(&t, cudaLaunchHostFunc(s, nothing, &t));
+    CUDA(&t, cudaStreamEndCapture(s, &graph));
+    OK(&t, rfn_image_of_native(t.dev, graph, &image));
+    REFUSED(&t, rfn_image_of_native(t.dev, NULL, &image), RFN_INVALID, "NULL");
+    CUDA(&t, cudaGraphDestroy(graph));
+    if (!image)
+        return test_end(&t);
+
+    harness_check(&t.h, "nodes", image->nodes == 5 + 2 * (int32_t)l.nodes, "%d",
+                  image->nodes);
+    const struct rfn_image_node *n = nth(image, RFN_IMAGE_MEMCPY, 0);
+    HOLDS(&t, n && n->accesses == 2);
+    HOLDS(&t, n && n->access[1].pointer.address == (uintptr_t)pageable);
+    HOLDS(&t, n && n->access[1].bytes == sizeof pageable);
+    HOLDS(&t, n && n->access[0].pointer.address == (uintptr_t)args.slots.data);
+    HOLDS(&t, n && n->access[0].pointer.base == (uintptr_t)args.logits.data);
+    n = nth(image, RFN_IMAGE_MEMSET, 0);
+    HOLDS(&t, n && n->accesses == 1 && n->value == 3 && n->value_bytes == 1);
+    HOLDS(&t, n && n->access[0].rows == 5 && n->access[0].row_bytes == 64 &&
+                  n->access[0].row_stride_bytes == 256);
+    for (uint32_t i = 0; i < 2 * l.nodes; i++)
+    {
+        n = nth(image, RFN_IMAGE_KERNEL, (int)i);
+        if (HOLDS(&t, n != NULL))
+            check_kernel(&t, n, &l.node[i % l.nodes]);
+    }
+    n = nth(image, RFN_IMAGE_MEM_ALLOC, 0);
+    HOLDS(&t, n && n->access[0].bytes == 1 << 20 &&
+                  n->access[0].pointer.address == (uintptr_t)room);
+    n = nth(image, RFN_IMAGE_HOST, 0);
+    HOLDS(&t, n && n->user == (uintptr_t)&t);
+
+    OK(&t, rfn_lint(image, t.dev, report, &seen, &info));
+    HOLDS(&t, info.findings == 3 && seen.rule[RFN_CAP003] == 1 &&
+                  seen.rule[RFN_CAP021] == 1 && seen.rule[RFN_CAP026] == 1);
+    HOLDS(&t, info.foreign == 2 * (int32_t)l.nodes && !info.opaque);
+    HOLDS(&t, info.critical_path == image->nodes);
+    OK(&t, rfn_memory_free(t.dev, args.logits.data));
+    memset(seen.rule, 0, sizeof seen.rule);
+    OK(&t, rfn_lint(image, t.dev, report, &seen, &info));
+    HOLDS(&t, seen.rule[RFN_CAP007] >= 1);
+    OK(&t, rfn_image_destroy(&image));
+    CUDA(&t, cudaStreamDestroy(s));
+    return test_end(&t);
+}
