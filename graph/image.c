@@ -10,14 +10,6 @@
 
 /* ---- order ------------------------------------------------------------------------- */
 
-static int by_ends(const void *a, const void *b)
-{
-    const struct rfn_image_edge *x = a, *y = b;
-    if (x->to != y->to)
-        return x->to < y->to ? -1 : 1;
-    return (x->from > y->from) - (x->from < y->from);
-}
-
 /* place[i]: where node i goes so that all before it come first, else as they were. 0: no
  * memory. Edges are sorted by their ends. */
 static int order(const struct rfn_image_raw *raw, int32_t *place)
@@ -65,7 +57,7 @@ static int order(const struct rfn_image_raw *raw, int32_t *place)
 static int put_in_order(struct rfn_image_store *store, struct rfn_image_raw *raw)
 {
     int good = 1;
-    qsort(raw->edge, (size_t)raw->edges, sizeof *raw->edge, by_ends);
+    rfn_image_sort(raw->edge, raw->edges);
     for (int32_t e = 0; e < raw->edges; e++)
         good = good && raw->edge[e].from < raw->edge[e].to;
     if (good)
@@ -91,7 +83,7 @@ static int put_in_order(struct rfn_image_store *store, struct rfn_image_raw *raw
     to.edge = raw->edge;
     to.edges = raw->edges;
     *raw = to;
-    qsort(raw->edge, (size_t)raw->edges, sizeof *raw->edge, by_ends);
+    rfn_image_sort(raw->edge, raw->edges);
     return 1;
 }
 

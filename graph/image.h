@@ -11,4 +11,7 @@ enum rfn_status rfn_image_check(const struct rfn_image *image, int level);
 void rfn_image_clone(struct rfn_image_store *store, const struct rfn_image *from,
                      struct rfn_image *to);
 
+/* Edges stand by the node that they lead to, then by the one that they come from. */
+void rfn_image_sort(struct rfn_image_edge *edge, int32_t edges);
+
 #endif

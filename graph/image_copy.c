@@ -3,6 +3,8 @@
 #include "graph/image.h"
 #include "runtime/error.h"
 
+#include <stdlib.h>
+
 /* ---- looks ------------------------------------------------------------------------- */
 
 static enum rfn_status check_params(const struct rfn_image_node *node, int32_t n)
@@ -89,6 +91,22 @@ enum rfn_status rfn_image_check(const struct rfn_image *image, int level)
     return RFN_OK;
 }
 
+/* ---- edges ------------------------------------------------------------------------- */
+
+static int by_ends(const void *a, const void *b)
+{
+    const struct rfn_image_edge *x = a, *y = b;
+    if (x->to != y->to)
+        return x->to < y->to ? -1 : 1;
+    return (x->from > y->from) - (x->from < y->from);
+}
+
+void rfn_image_sort(struct rfn_image_edge *edge, int32_t edges)
+{
+    if (edges)
+        qsort(edge, (size_t)edges, sizeof *edge, by_ends);
+}
+
 /* ---- copies ------------------------------------------------------------------------ */
 
 static const void *many(struct rfn_image_store *store, const void *from, int32_t count,
@@ -131,7 +149,11 @@ void rfn_image_clone(struct rfn_image_store *store, const struct rfn_image *from
     *to = *from;
     to->name = rfn_image_text(store, from->name);
     to->device = rfn_image_text(store, from->device);
-    to->edge = many(store, from->edge, from->edges, sizeof *from->edge);
+    struct rfn_image_edge *edge =
+        rfn_image_copy(store, from->edge, (size_t)from->edges * sizeof *edge);
+    if (edge)
+        rfn_image_sort(edge, from->edges);
+    to->edge = edge;
     struct rfn_image_node *node =
         rfn_image_copy(store, from->node, (size_t)from->nodes * sizeof *node);
     to->node = node;

@@ -79,6 +79,26 @@ struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
     return &item->finding;
 }
 
+static int by_rule(const void *a, const void *b)
+{
+    const struct rfn_lint_item *x = a, *y = b;
+    return (x->finding.rule > y->finding.rule) - (x->finding.rule < y->finding.rule);
+}
+
+int32_t rfn_lint_tell(struct rfn_lint_list *list, rfn_report_fn *report, void *ctx)
+{
+    int32_t items = list->failed ? -1 : list->items;
+    if (items > 0)
+        qsort(list->item, (size_t)items, sizeof *list->item, by_rule);
+    for (int32_t i = 0; report && i < items; i++)
+    {
+        list->item[i].finding.why = list->item[i].why;
+        report(ctx, &list->item[i].finding);
+    }
+    free(list->item);
+    return items;
+}
+
 /* ---- levels ------------------------------------------------------------------------ */
 
 static void count(const struct rfn_image *image, struct rfn_lint_info *info)
@@ -132,12 +152,6 @@ static void look(struct rfn_lint_list *list, const struct rfn_image *image,
             look(list, image->node[i].child, pools, device, info);
 }
 
-static int by_rule(const void *a, const void *b)
-{
-    const struct rfn_lint_item *x = a, *y = b;
-    return (x->finding.rule > y->finding.rule) - (x->finding.rule < y->finding.rule);
-}
-
 static enum rfn_status check_device(const struct rfn_image *image,
                                     struct rfn_device *device)
 {
@@ -175,19 +189,11 @@ enum rfn_status rfn_lint(const struct rfn_image *image, struct rfn_device *devic
                        "the graph \"%s\" has %d nodes and no kernel among them",
                        image->name, info.nodes);
     free(pools.pool);
-    if (list.failed)
-        status =
-            RFN_FAIL(RFN_NOMEM, "lint: no memory for a graph of %d nodes", image->nodes);
-    else if (list.items)
-        qsort(list.item, (size_t)list.items, sizeof *list.item, by_rule);
-    for (int32_t i = 0; status == RFN_OK && report && i < list.items; i++)
-    {
-        list.item[i].finding.why = list.item[i].why;
-        report(ctx, &list.item[i].finding);
-    }
-    info.findings = list.items;
-    free(list.item);
-    if (status == RFN_OK && ret_info)
+    info.findings = rfn_lint_tell(&list, report, ctx);
+    if (info.findings < 0)
+        return RFN_FAIL(RFN_NOMEM, "lint: no memory for a graph of %d nodes",
+                        image->nodes);
+    if (ret_info)
         *ret_info = info;
-    return status;
+    return RFN_OK;
 }

@@ -28,6 +28,10 @@ struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
                                    uint64_t key, const char *format, ...)
     RFN_PRINTF(6, 7);
 
+/* Tells all of them, in the order of their rules, and frees the list. Returns how many there
+ * are; -1 when memory ran out, and none is told. */
+int32_t rfn_lint_tell(struct rfn_lint_list *list, rfn_report_fn *report, void *ctx);
+
 /* "index_topk (node 3)", for sentences */
 #define RFN_LINT_NODE "%s (node %d)"
 #define RFN_LINT_NAMES(of, n) (n)->name, (int)((n) - (of)->node)

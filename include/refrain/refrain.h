@@ -10,6 +10,7 @@
 #include <refrain/attention.h>
 #include <refrain/check.h>
 #include <refrain/device.h>
+#include <refrain/diff.h>
 #include <refrain/foreign.h>
 #include <refrain/graph.h>
 #include <refrain/memory.h>

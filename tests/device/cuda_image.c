@@ -124,8 +124,6 @@ int main(int argc, char **argv)
                                 .sm_arch = device.sm_arch >= 90 ? 90 : 80,
                                 .shared_bytes_max = 227 << 10 };
     OK(&t, rfn_op_index_topk.cuda(&args, &env, &l));
-    for (uint32_t i = 0; i < l.nodes; i++)
-        HOLDS(&t, l.node[i].shared_bytes <= 48 << 10);
 
     CUDA(&t, cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking));
     CUDA(&t, cudaStreamBeginCapture(s, cudaStreamCaptureModeRelaxed));

@@ -1,0 +1,105 @@
+/* Bad: values that are read on the host are baked: a constant of an op, an address from a
+ * caching allocator, a field that the op's table forgot, what a set writes. */
+#include "tests/capture/diff.h"
+
+#include <stddef.h>
+
+struct shift_args
+{
+    struct rfn_tensor x;
+    int32_t known;
+    int32_t pad;
+    int64_t forgotten;
+};
+
+static void shift(const void *args, const struct rfn_host_env *env)
+{
+    (void)args;
+    (void)env;
+}
+
+static const struct rfn_operand operand = {
+    .name = "x",
+    .offset = offsetof(struct shift_args, x),
+    .access = RFN_READ_WRITE,
+    .dtypes = RFN_DTYPE_BIT(RFN_I32),
+    .shape = "T",
+};
+static const struct rfn_scalar scalar[] = {
+    { "known", offsetof(struct shift_args, known), sizeof(int32_t), 0 },
+    { "pad", offsetof(struct shift_args, pad), sizeof(int32_t), 0 },
+};
+static const struct rfn_op op = {
+    .name = "shift",
+    .args_bytes = sizeof(struct shift_args),
+    .operand = &operand,
+    .operands = 1,
+    .scalar = scalar,
+    .scalars = 2,
+    .host = shift,
+};
+
+static int line;
+
+/* "The pool has grown." */
+static enum rfn_status constant(struct diff *d, struct rfn_stream *stream)
+{
+    d->pick.pages = STEP_PAGES + (int64_t)d->round;
+    line = __LINE__ + 1;
+    return rfn_index_topk(stream, &d->pick);
+}
+
+static enum rfn_status address(struct diff *d, struct rfn_stream *stream)
+{
+    d->pick.slots.data = d->round == RFN_DIFF_INPUTS ? d->elsewhere : d->pick.slots.data;
+    line = __LINE__ + 1;
+    return rfn_index_topk(stream, &d->pick);
+}
+
+static enum rfn_status forgotten(struct diff *d, struct rfn_stream *stream)
+{
+    struct shift_args args = { .x = d->pick.lens, .forgotten = (int64_t)d->round };
+    enum rfn_status status = rfn_index_topk(stream, &d->pick);
+    line = __LINE__ + 1;
+    return status ? status : rfn_op_launch(stream, &op, &args);
+}
+
+static enum rfn_status set(struct diff *d, struct rfn_stream *stream)
+{
+    enum rfn_status status = rfn_index_topk(stream, &d->pick);
+    line = __LINE__ + 1;
+    enum rfn_status then = rfn_set_async(stream, d->s->lens, (int32_t)d->round, 4);
+    return status ? status : then;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct
+    {
+        enum rfn_status (*record)(struct diff *d, struct rfn_stream *stream);
+        const char *node;
+        const char *words;
+        int64_t count; /* recordings that differ from the first */
+    } planted[] = {
+        { constant, "index_topk",
+          "'pages' is 8 in the first recording and 9 in the second", 2 },
+        { address, "index_topk", "the address 'slots'", 1 },
+        { forgotten, "shift", "no table of the op names it", 2 },
+        { set, "memset", "'value' is 0 in the first recording and 1 in the second", 2 },
+    };
+    struct step s;
+    if (!step_open(&s, "cap005_bad", &argc, argv))
+        return step_close(&s);
+    WORKS(&s, rfn_op_register(&op));
+    for (size_t i = 0; i < sizeof planted / sizeof planted[0]; i++)
+    {
+        struct lint_want want = { .s = &s, .rule = RFN_CAP005 };
+        want.at = &line;
+        want.name = planted[i].node;
+        want.words = planted[i].words;
+        want.count = planted[i].count;
+        diff_step(&want, planted[i].record);
+    }
+    step_verdict(&s, RFN_RULES, "", 0, "");
+    return step_close(&s);
+}
