@@ -72,6 +72,7 @@ struct diff
     struct rfn_lint_list list;
     struct rfn_diff_info info;
     int32_t moved;
+    int32_t reshaped;  /* the node at hand has other extents */
     const char *other; /* "the second recording" */
     const struct rfn_image *a, *b;
 };
@@ -191,8 +192,11 @@ static void compare_param(struct diff *d, const struct rfn_image_node *n,
         return;
     print_value(was, p, q);
     print_value(is, q, p);
-    struct rfn_finding *f = differs(d, n, kind[p->role].rule, kind[p->role].what, p->name,
-                                    was, is, kind[p->role].so);
+    /* A kernel is told its extents in constants too: those are no findings of their own. */
+    enum rfn_rule rule =
+        d->reshaped && p->role == RFN_IMAGE_CONST ? RFN_CAP006 : kind[p->role].rule;
+    struct rfn_finding *f =
+        differs(d, n, rule, kind[p->role].what, p->name, was, is, kind[p->role].so);
     if (p->role == RFN_IMAGE_FOREIGN)
         f->confidence = RFN_HEURISTIC;
 }
@@ -224,9 +228,27 @@ static void compare_accesses(struct diff *d, const struct rfn_image_node *n,
     }
 }
 
+/* Launched with another shape, or for operands of other extents. */
+static int is_reshaped(const struct rfn_image_node *n, const struct rfn_image_node *m)
+{
+    if (memcmp(n->grid, m->grid, sizeof n->grid) != 0 ||
+        memcmp(n->block, m->block, sizeof n->block) != 0 ||
+        n->shared_bytes != m->shared_bytes)
+        return 1;
+    for (int32_t i = 0; i < n->accesses && i < m->accesses; i++)
+    {
+        const struct rfn_image_access *a = &n->access[i], *b = &m->access[i];
+        if (a->bytes != b->bytes || a->rows != b->rows ||
+            a->row_stride_bytes != b->row_stride_bytes)
+            return 1;
+    }
+    return 0;
+}
+
 static void compare_node(struct diff *d, const struct rfn_image_node *n,
                          const struct rfn_image_node *m)
 {
+    d->reshaped = n->type == RFN_IMAGE_KERNEL && is_reshaped(n, m);
     uint32_t was[3] = { n->shared_bytes, 1, 1 }, is[3] = { m->shared_bytes, 1, 1 };
     shape_differs(d, m, "grid", n->grid, m->grid);
     shape_differs(d, m, "block", n->block, m->block);

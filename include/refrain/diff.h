@@ -55,7 +55,8 @@ struct rfn_diff_info
  *     CAP005  a constant, a value of a memset, a host node's function or argument, an address;
  *             bytes of an argument struct that no table of the op names; a parameter of a
  *             foreign kernel (heuristic: it may be updated)
- *     CAP006  nodes, their order, launch shapes, extents of operands, bytes of copies
+ *     CAP006  nodes, their order, launch shapes, extents of operands (with the constants of a
+ *             kernel whose extents differ), bytes of copies
  *
  * `moved` 0: buffers are the same, so addresses have to be. 1: declared addresses may differ,
  * and 8-byte parameters of foreign kernels that are addresses in both; their larger parameters
