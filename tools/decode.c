@@ -45,6 +45,8 @@ static const struct cli_option table[] = {
     OPTION("--json", "FILE", CLI_TEXT, json, 0, 0, "write the totals as JSON"),
     OPTION("--ranges", "FILE", CLI_TEXT, ranges, 0, 0,
            "write what recorded each graph node as JSON, for profilers"),
+    OPTION("--snapshot", "FILE", CLI_TEXT, snapshot, 0, 0,
+           "write the graphs that were replayed, for `refrain graph`"),
     OPTION("--inject", "NAME|list", CLI_TEXT, inject, 0, 0, "plant a mistake"),
 };
 #define OPTIONS (sizeof(table) / sizeof(table[0]))
@@ -66,6 +68,10 @@ static int open_output(struct run *run)
     if (status == TOOL_OK && run->options.ranges != NULL)
     {
         status = output_open(run->options.ranges, &run->ranges);
+    }
+    if (status == TOOL_OK && run->options.snapshot != NULL)
+    {
+        status = output_open(run->options.snapshot, &run->snapshot);
     }
     return status;
 }
@@ -95,7 +101,7 @@ int decode_main(int argc, char **argv)
     }
     int (*const stage[])(struct run *) = { run_read_options, run_read_trace, open_output,
                                            run_open,         run_plan,       run_prepare,
-                                           run_steps,        run_finish };
+                                           run_steps,        run_snapshot,   run_finish };
     for (size_t i = 0; status == TOOL_OK && i < sizeof(stage) / sizeof(stage[0]); i++)
     {
         status = stage[i](&run);

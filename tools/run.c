@@ -223,6 +223,7 @@ int run_close(struct run *run)
     }
     output_drop(&run->output);
     output_drop(&run->ranges);
+    output_drop(&run->snapshot);
     trace_free(&run->trace);
     return status == RFN_OK ? TOOL_OK : run_failed("cannot close");
 }

@@ -16,6 +16,7 @@ struct options
     const char *trace;
     const char *json;
     const char *ranges;
+    const char *snapshot;
     const char *inject;
     const char *arrivals;
     const char *bucket_list;
@@ -46,6 +47,7 @@ struct run
     int64_t verify_steps; /* as asked for, at most planned_steps */
     struct output output;
     struct output ranges;
+    struct output snapshot;
     struct rfn_device *device;
     struct rfn_check *check;
     int32_t printed; /* findings */
@@ -75,6 +77,9 @@ int run_prepare(struct run *run);
 
 /* The steps: admission, one replay each, verification. Findings are printed as they come. */
 int run_steps(struct run *run);
+
+/* Writes the graphs that were replayed, where a file was asked for. */
+int run_snapshot(struct run *run);
 
 /* Prints the table, writes the JSON file. */
 int run_finish(struct run *run);

@@ -15,6 +15,7 @@ enum tool_status
 
 #define TOOL_LIST(X)                                                                     \
     X(decode, "run a decode workload: plan, capture, check, replay, verify")             \
+    X(graph, "dump, lint or compare saved captures")                                     \
     X(bench, "time every op beside what the machine can do")                             \
     X(info, "version, devices, ops with their operands, cache formats")                  \
     X(help, "this text, or `refrain help COMMAND`")
