@@ -53,8 +53,7 @@ static int order(const struct rfn_image_raw *raw, int32_t *place)
     return done;
 }
 
-/* Nodes may be given in any order; most come in a good one. */
-static int put_in_order(struct rfn_image_store *store, struct rfn_image_raw *raw)
+int rfn_image_order(struct rfn_image_store *store, struct rfn_image_raw *raw)
 {
     int good = 1;
     rfn_image_sort(raw->edge, raw->edges);
@@ -254,7 +253,7 @@ static int finish(struct rfn_device *device, const struct rfn_body *body,
                   struct rfn_image_raw *raw, int top, struct rfn_image *ret)
 {
     struct callers callers = { .store = store };
-    if (!put_in_order(store, raw))
+    if (!rfn_image_order(store, raw))
         return 0;
     if (body && top)
         number_launches(body, raw);
