@@ -104,6 +104,65 @@ static const struct rfn_image_node *nth(const struct rfn_image *image,
     return NULL;
 }
 
+static void add_set(struct test *t, cudaGraph_t graph, char *at, cudaGraphNode_t *ret)
+{
+    struct cudaMemsetParams set = {
+        .dst = at, .elementSize = 4, .width = 8, .height = 1
+    };
+    CUDA(t, cudaGraphAddMemsetNode(ret, graph, NULL, 0, &set));
+}
+
+/* A graph by hand: nodes that were added against their order, a child, and a conditional. */
+static void check_by_hand(struct test *t)
+{
+    struct seen seen = { .t = t };
+    struct rfn_image *image = NULL;
+    struct rfn_lint_info info = { 0 };
+    char *at = test_device_memory(t, 4096);
+    cudaGraph_t graph = NULL, child = NULL;
+    cudaGraphNode_t node[5];
+    CUDA(t, cudaGraphCreate(&graph, 0));
+    CUDA(t, cudaGraphCreate(&child, 0));
+    for (int i = 0; i < 3; i++)
+        add_set(t, graph, at + 64 * i, &node[i]);
+    add_set(t, child, at + 1024, &node[3]);
+    CUDA(t, cudaGraphAddChildGraphNode(&node[3], graph, NULL, 0, child));
+    cudaGraphConditionalHandle handle;
+    CUDA(t, cudaGraphConditionalHandleCreate(&handle, graph, 1, 1));
+    struct cudaGraphNodeParams conditional = { .type = cudaGraphNodeTypeConditional };
+    conditional.conditional.handle = handle;
+    conditional.conditional.type = cudaGraphCondTypeIf;
+    conditional.conditional.size = 1;
+    CUDA(t, cudaGraphAddNode(&node[4], graph, NULL, NULL, 0, &conditional));
+    /* 4, 2, 0, 1, 3 */
+    cudaGraphNode_t from[] = { node[4], node[2], node[0], node[1] };
+    cudaGraphNode_t to[] = { node[2], node[0], node[1], node[3] };
+    CUDA(t, cudaGraphAddDependencies(graph, from, to, NULL, 4));
+    OK(t, rfn_image_of_native(t->dev, graph, &image));
+    CUDA(t, cudaGraphDestroy(graph));
+    CUDA(t, cudaGraphDestroy(child));
+    if (!image)
+        return;
+    static const int order[] = { -1, 2, 0, 1 };
+    HOLDS(t, image->nodes == 5 && image->edges == 4);
+    for (int i = 0; i < 4 && image->nodes == 5 && image->edges == 4; i++)
+    {
+        HOLDS(t, image->edge[i].from == i && image->edge[i].to == i + 1);
+        if (i)
+            HOLDS(t, image->node[i].accesses == 1 &&
+                         image->node[i].access[0].pointer.address ==
+                             (uintptr_t)at + 64 * (unsigned)order[i]);
+    }
+    HOLDS(t, image->node[0].type == RFN_IMAGE_CONDITIONAL && image->node[0].opaque);
+    HOLDS(t, image->node[4].child && image->node[4].child->nodes == 1 &&
+                 image->node[4].child->node[0].access[0].bytes == 32);
+    OK(t, rfn_lint(image, t->dev, report, &seen, &info));
+    HOLDS(t, info.findings == 2 && seen.rule[RFN_CAP040] && seen.rule[RFN_CAP045]);
+    HOLDS(t, info.critical_path == 5 && info.roots == 1 && info.sinks == 1);
+    OK(t, rfn_image_destroy(&image));
+    OK(t, rfn_memory_free(t->dev, at));
+}
+
 int main(int argc, char **argv)
 {
     static struct rfn_launch l;
@@ -177,5 +236,6 @@ int main(int argc, char **argv)
     HOLDS(&t, seen.rule[RFN_CAP007] >= 1);
     OK(&t, rfn_image_destroy(&image));
     CUDA(&t, cudaStreamDestroy(s));
+    check_by_hand(&t);
     return test_end(&t);
 }
