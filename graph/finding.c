@@ -55,3 +55,18 @@ size_t rfn_finding_text(const struct rfn_finding *finding, char *text, size_t by
         driver[0] ? " The device said: " : "", driver);
     return n > 0 ? (size_t)n : 0;
 }
+
+size_t rfn_finding_fingerprint(const struct rfn_finding *finding, char *text,
+                               size_t bytes)
+{
+    if (text && bytes)
+        text[0] = '\0';
+    const struct rfn_rule_info *rule = finding ? rfn_rule_query(finding->rule) : NULL;
+    if (!rule)
+        return 0;
+    const char *region = or_empty(finding->region);
+    int n = snprintf(text, text ? bytes : 0, "%s:%s:%s%s%s", rule->id,
+                     or_empty(finding->file), or_empty(finding->api),
+                     region[0] ? ":" : "", region);
+    return n > 0 ? (size_t)n : 0;
+}

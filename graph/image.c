@@ -96,23 +96,31 @@ static const struct rfn_allocation *pinned(const struct rfn_pins *pins, uint64_t
     return NULL;
 }
 
+/* Whose image it is: an executable holds its graph's memory on its own account. */
+struct owner
+{
+    struct rfn_device *device;
+    const struct rfn_body *body; /* NULL: a graph of somebody else */
+    const struct rfn_exec *exec; /* NULL: the graph's own image */
+};
+
 /* What a capture pinned says what an address was then; the table says what it is now. */
-static void resolve(struct rfn_device *device, const struct rfn_body *body,
-                    int32_t launch, struct rfn_image_pointer *at)
+static void resolve(const struct owner *o, int32_t launch, struct rfn_image_pointer *at)
 {
     const struct rfn_allocation *a = NULL;
     struct rfn_memory_info info;
     const void *address = (const void *)(uintptr_t)at->address;
     if (!at->address)
         return;
-    if (body && launch >= 0)
-        a = pinned(&body->launch[launch].pins, at->address);
-    if (body && !a)
-        a = pinned(&body->pins, at->address);
+    if (o->body && launch >= 0)
+        a = pinned(o->exec ? &o->exec->launch[launch] : &o->body->launch[launch].pins,
+                   at->address);
+    if (o->body && !a)
+        a = pinned(o->exec ? &o->exec->pins : &o->body->pins, at->address);
     if (a)
         info = (struct rfn_memory_info) { a->kind,       a->base, a->bytes,
                                           a->generation, 0,       a->foreign };
-    else if (rfn_memory_query(device, address, &info) != RFN_OK)
+    else if (rfn_memory_query(o->device, address, &info) != RFN_OK)
         return;
     at->kind = info.kind;
     at->base = (uintptr_t)info.base;
@@ -123,8 +131,7 @@ static void resolve(struct rfn_device *device, const struct rfn_body *body,
     at->stack = info.kind == RFN_MEMORY_PAGEABLE && rfn_call_on_stack(address);
 }
 
-static void resolve_node(struct rfn_device *device, const struct rfn_body *body,
-                         struct rfn_image_node *node)
+static void resolve_node(const struct owner *o, struct rfn_image_node *node)
 {
     /* They are the store's, and written here only. */
     struct rfn_image_param *param = (struct rfn_image_param *)node->param;
@@ -132,13 +139,13 @@ static void resolve_node(struct rfn_device *device, const struct rfn_body *body,
     for (int32_t i = 0; i < node->params; i++)
     {
         struct rfn_image_pointer *at = &param[i].pointer;
-        resolve(device, body, node->launch, at);
+        resolve(o, node->launch, at);
         /* Any number of a foreign kernel may be an address. */
         if (param[i].role == RFN_IMAGE_FOREIGN && at->kind == RFN_MEMORY_PAGEABLE)
             *at = (struct rfn_image_pointer) { 0 };
     }
     for (int32_t i = 0; i < node->accesses; i++)
-        resolve(device, body, node->launch, &access[i].pointer);
+        resolve(o, node->launch, &access[i].pointer);
 }
 
 /* ---- who made them ----------------------------------------------------------------- */
@@ -248,22 +255,23 @@ static void number_launches(const struct rfn_body *body, struct rfn_image_raw *r
         }
 }
 
-static int finish(struct rfn_device *device, const struct rfn_body *body,
-                  struct rfn_check *check, struct rfn_image_store *store,
-                  struct rfn_image_raw *raw, int top, struct rfn_image *ret)
+static int finish(const struct owner *o, struct rfn_check *check,
+                  struct rfn_image_store *store, struct rfn_image_raw *raw, int top,
+                  struct rfn_image *ret)
 {
     struct callers callers = { .store = store };
+    const struct rfn_body *body = o->body;
     if (!rfn_image_order(store, raw))
         return 0;
     if (body && top)
         number_launches(body, raw);
     for (int32_t i = 0; i < raw->nodes; i++)
     {
-        resolve_node(device, body, &raw->node[i]);
+        resolve_node(o, &raw->node[i]);
         if (raw->node[i].type != RFN_IMAGE_CHILD)
             continue;
         struct rfn_image *child = rfn_image_take(store, sizeof *child);
-        if (!child || !finish(device, body, NULL, store, &raw->child[i], 0, child))
+        if (!child || !finish(o, NULL, store, &raw->child[i], 0, child))
             return 0;
         raw->node[i].child = child;
     }
@@ -279,7 +287,7 @@ static int finish(struct rfn_device *device, const struct rfn_body *body,
     }
     *ret = (struct rfn_image) {
         .name = rfn_image_text(store, top && body ? body->name : ""),
-        .device = rfn_image_text(store, device->backend->name),
+        .device = rfn_image_text(store, o->device->backend->name),
         .capture_id = top && body ? body->capture_id : 0,
         .nodes = raw->nodes,
         .edges = raw->edges,
@@ -295,10 +303,10 @@ static enum rfn_status nomem(const char *what)
 }
 
 /* `native` without a body: somebody else's. */
-static enum rfn_status make(const char *what, struct rfn_device *device,
-                            const struct rfn_body *body, void *native,
+static enum rfn_status make(const char *what, const struct owner *o, void *native,
                             struct rfn_check *check, struct rfn_image **ret)
 {
+    struct rfn_device *device = o->device;
     const struct rfn_backend *b = device->backend;
     struct rfn_image_raw raw = { 0 };
     enum rfn_status status = rfn_call_allowed(device, what);
@@ -307,8 +315,8 @@ static enum rfn_status make(const char *what, struct rfn_device *device,
     struct kept *kept = calloc(1, sizeof *kept);
     if (!kept)
         return nomem(what);
-    int code = body ? b->graph_image(device->impl, body->native, &kept->store, &raw)
-                    : b->native_image(device->impl, native, &kept->store, &raw);
+    int code = o->body ? b->graph_image(device->impl, o->body->native, &kept->store, &raw)
+                       : b->native_image(device->impl, native, &kept->store, &raw);
     if (code == RFN_CODE_NOMEM)
         status = nomem(what);
     else if (code)
@@ -317,7 +325,7 @@ static enum rfn_status make(const char *what, struct rfn_device *device,
     else
     {
         /* Pins of a graph change when it is destroyed, which nobody does meanwhile. */
-        int done = finish(device, body, check, &kept->store, &raw, 1, &kept->image);
+        int done = finish(o, check, &kept->store, &raw, 1, &kept->image);
         status = done ? RFN_OK : nomem(what);
     }
     if (status == RFN_OK)
@@ -338,7 +346,20 @@ enum rfn_status rfn_image_of(struct rfn_graph *graph, struct rfn_check *check,
         return status;
     if (!ret_image)
         return RFN_FAIL(RFN_INVALID, "image_of: ret_image is NULL");
-    return make("image_of", graph->object.device, graph->body, NULL, check, ret_image);
+    const struct owner o = { graph->object.device, graph->body, NULL };
+    return make("image_of", &o, NULL, check, ret_image);
+}
+
+enum rfn_status rfn_image_of_exec(struct rfn_exec *exec, struct rfn_check *check,
+                                  struct rfn_image **ret_image)
+{
+    enum rfn_status status = rfn_object_check(exec, RFN_OBJECT_EXEC, "exec");
+    if (status)
+        return status;
+    if (!ret_image)
+        return RFN_FAIL(RFN_INVALID, "image_of_exec: ret_image is NULL");
+    const struct owner o = { exec->object.device, exec->body, exec };
+    return make("image_of_exec", &o, NULL, check, ret_image);
 }
 
 enum rfn_status rfn_image_of_native(struct rfn_device *device, void *native,
@@ -354,7 +375,8 @@ enum rfn_status rfn_image_of_native(struct rfn_device *device, void *native,
         return RFN_FAIL(RFN_UNSUPPORTED,
                         "image_of_native: graphs of the %s device have no native handle",
                         device->backend->name);
-    return make("image_of_native", device, NULL, native, NULL, ret_image);
+    const struct owner o = { device, NULL, NULL };
+    return make("image_of_native", &o, native, NULL, ret_image);
 }
 
 enum rfn_status rfn_image_create(const struct rfn_image *from,

@@ -191,6 +191,23 @@ enum rfn_status rfn_ladder_destroy(struct rfn_ladder **ladder)
     return RFN_OK;
 }
 
+struct rfn_exec *rfn_ladder_exec(struct rfn_ladder *ladder, int32_t i,
+                                 struct rfn_bucket *ret_bucket)
+{
+    for (int32_t b = 0; ladder && i >= 0 && b < ladder->buckets; b++)
+        for (int32_t s = 0; s < 2; s++)
+        {
+            struct rfn_exec *exec = rfn_ladder_rung(ladder, b, s)->exec;
+            if (!exec || i-- > 0)
+                continue;
+            if (ret_bucket)
+                *ret_bucket =
+                    (struct rfn_bucket) { ladder->bucket[b], ladder->next_n, s };
+            return exec;
+        }
+    return NULL;
+}
+
 enum rfn_status rfn_ladder_query(struct rfn_ladder *ladder,
                                  struct rfn_ladder_info *ret_info)
 {

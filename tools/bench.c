@@ -476,7 +476,7 @@ static int run(struct bench *bench, int argc, char **argv)
     int status = TOOL_OK;
     if (bench->options.json != NULL)
     {
-        status = output_open(bench->options.json, &bench->output);
+        status = output_open(bench->options.json, 1, &bench->output);
     }
     results->argc = argc;
     results->argv = argv;

@@ -99,6 +99,9 @@ static int store(const struct cli_option *option, const char *text, void *option
         return parse_int(option, text, field);
     case CLI_U64:
         return parse_u64(option, text, field);
+    case CLI_FLAG:
+        *(int64_t *)field = 1;
+        return TOOL_OK;
     }
     return TOOL_ARGUMENTS;
 }
@@ -155,7 +158,17 @@ int cli_parse(const struct cli_option *table, size_t count, int argc, char **arg
             return unknown(table, count, argv[i]);
         }
         const char *text = NULL;
-        if (argv[i][length] == '=')
+        if (option->kind == CLI_FLAG && argv[i][length] == '=')
+        {
+            tool_error("%s takes no value, but has '%s'", option->name,
+                       argv[i] + length + 1);
+            return TOOL_ARGUMENTS;
+        }
+        if (option->kind == CLI_FLAG)
+        {
+            text = "";
+        }
+        else if (argv[i][length] == '=')
         {
             text = argv[i] + length + 1;
         }
@@ -182,7 +195,8 @@ void cli_usage(const struct cli_option *table, size_t count)
     for (size_t i = 0; i < count; i++)
     {
         char left[48];
-        snprintf(left, sizeof(left), "%s %s", table[i].name, table[i].value);
+        snprintf(left, sizeof(left), "%s %s", table[i].name,
+                 table[i].value != NULL ? table[i].value : "");
         printf("  %-26s %s\n", left, table[i].help);
     }
     printf("  %-26s %s\n", "--help", "this text");

@@ -10,12 +10,13 @@ enum cli_kind
     CLI_TEXT = 0, /* const char * */
     CLI_INT,      /* int64_t within [min, max] */
     CLI_U64,      /* uint64_t, any */
+    CLI_FLAG,     /* int64_t, 1 when it is there; takes no value */
 };
 
 struct cli_option
 {
     const char *name;  /* "--steps" */
-    const char *value; /* "N" */
+    const char *value; /* "N"; NULL: a flag */
     const char *help;
     enum cli_kind kind;
     size_t offset; /* of the field in the options struct */

@@ -42,11 +42,24 @@ static const struct cli_option table[] = {
     OPTION("--batch-invariant", "0|1", CLI_INT, batch_invariant, 0, 1,
            "1: equal bits in every bucket, for some time (0)"),
     OPTION("--seed", "N", CLI_U64, seed, 0, 0, "of the synthetic content (1)"),
-    OPTION("--json", "FILE", CLI_TEXT, json, 0, 0, "write the totals as JSON"),
-    OPTION("--ranges", "FILE", CLI_TEXT, ranges, 0, 0,
+    OPTION("--json", "FILE", CLI_TEXT, file[RUN_TOTALS], 0, 0,
+           "write the totals as JSON"),
+    OPTION("--ranges", "FILE", CLI_TEXT, file[RUN_RANGES], 0, 0,
            "write what recorded each graph node as JSON, for profilers"),
-    OPTION("--snapshot", "FILE", CLI_TEXT, snapshot, 0, 0,
-           "write the graphs that were replayed, for `refrain graph`"),
+    OPTION("--snapshot", "FILE", CLI_TEXT, file[RUN_SNAPSHOT], 0, 0,
+           "write the graphs, for `refrain graph`"),
+    OPTION("--check", NULL, CLI_FLAG, check, 0, 0,
+           "hold the graphs against the rules, record them twice, verify a step"),
+    OPTION("--report", "FILE", CLI_TEXT, file[RUN_FINDINGS], 0, 0,
+           "write the findings as JSON"),
+    OPTION("--sarif", "FILE", CLI_TEXT, file[RUN_SARIF], 0, 0,
+           "write the findings as SARIF 2.1.0"),
+    OPTION("--html", "FILE", CLI_TEXT, file[RUN_HTML], 0, 0,
+           "write the findings and pictures of the graphs as one page"),
+    OPTION("--baseline", "FILE", CLI_TEXT, baseline, 0, 0,
+           "findings that are accepted, each with a reason"),
+    OPTION("--write-baseline", "FILE", CLI_TEXT, file[RUN_BASELINE], 0, 0,
+           "write the findings as a baseline, its reasons to be filled in"),
     OPTION("--inject", "NAME|list", CLI_TEXT, inject, 0, 0, "plant a mistake"),
 };
 #define OPTIONS (sizeof(table) / sizeof(table[0]))
@@ -57,24 +70,6 @@ static const char more_help[] =
     "commas, ids joined by spaces. Without jansson tables are read and no JSON written.\n"
     "\nThe default pools take at most three quarters of the memory that is free on a\n"
     "GPU, on the host half of it and 2 GiB. Requests that find no pages wait.\n";
-
-static int open_output(struct run *run)
-{
-    int status = TOOL_OK;
-    if (run->options.json != NULL)
-    {
-        status = output_open(run->options.json, &run->output);
-    }
-    if (status == TOOL_OK && run->options.ranges != NULL)
-    {
-        status = output_open(run->options.ranges, &run->ranges);
-    }
-    if (status == TOOL_OK && run->options.snapshot != NULL)
-    {
-        status = output_open(run->options.snapshot, &run->snapshot);
-    }
-    return status;
-}
 
 int decode_main(int argc, char **argv)
 {
@@ -99,9 +94,10 @@ int decode_main(int argc, char **argv)
         inject_list();
         return TOOL_OK;
     }
-    int (*const stage[])(struct run *) = { run_read_options, run_read_trace, open_output,
-                                           run_open,         run_plan,       run_prepare,
-                                           run_steps,        run_snapshot,   run_finish };
+    int (*const stage[])(struct run *) = {
+        run_read_options, run_read_trace, run_open_files, run_open,  run_plan,
+        run_prepare,      run_steps,      run_inspect,    run_finish
+    };
     for (size_t i = 0; status == TOOL_OK && i < sizeof(stage) / sizeof(stage[0]); i++)
     {
         status = stage[i](&run);

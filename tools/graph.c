@@ -2,10 +2,8 @@
 #include "tools/cli.h"
 #include "tools/snapshot.h"
 #include "tools/tool.h"
-#include <errno.h>
 #include <inttypes.h>
 #include <refrain/diff.h>
-#include <refrain/lint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,12 +12,17 @@ static void usage(void)
 {
     printf(
         "usage: refrain graph dump FILE...        every node with what it touches\n"
-        "       refrain graph lint FILE...        what is wrong, without running it\n"
+        "       refrain graph lint [options] FILE...    what is wrong, without running "
+        "it\n"
         "       refrain graph diff FILE FILE      what differs between captures of a "
         "step\n"
         "       refrain graph diff --moved FILE FILE    the same with memory elsewhere\n"
         "\n"
-        "Files come from `refrain decode --snapshot FILE`.\n"
+        "       refrain graph snapshot FILE [options of decode]    makes such a file\n"
+        "\n"
+        "Options of lint: --json FILE, --sarif FILE, --html FILE: its findings as "
+        "files;\n"
+        "--baseline FILE: findings that are accepted.\n"
         "exit status 3: lint found something, diff a difference\n");
 }
 
@@ -164,34 +167,6 @@ static int failed(const char *path)
     return TOOL_ENVIRONMENT;
 }
 
-static int lint(const char *path, const struct snapshot *snapshot)
-{
-    int status = TOOL_OK;
-    for (int32_t i = 0; i < snapshot->images; i++)
-    {
-        struct rfn_lint_info info;
-        const struct rfn_image *image = snapshot->image[i];
-        char indented[] = "  ";
-        if (rfn_lint(image, NULL, NULL, NULL, &info) != RFN_OK)
-        {
-            return failed(path);
-        }
-        printf(
-            "%s: graph \"%s\": %d nodes (%d kernels, %d foreign, %d opaque), %d edges, "
-            "%d roots, %d sinks, longest way %d, %d finding%s\n",
-            path, image->name, info.nodes, info.kernels, info.foreign, info.opaque,
-            info.edges, info.roots, info.sinks, info.critical_path, info.findings,
-            info.findings == 1 ? "" : "s");
-        if (info.unordered)
-        {
-            printf("  too many nodes to look for those without an order\n");
-        }
-        rfn_lint(image, NULL, print_finding, indented, NULL);
-        status = info.findings != 0 ? TOOL_FINDINGS : status;
-    }
-    return status;
-}
-
 static int diff(const char *path, const char *other, const struct snapshot *a,
                 const struct snapshot *b, int moved)
 {
@@ -221,60 +196,20 @@ static int diff(const char *path, const char *other, const struct snapshot *a,
 
 /* ---- files -------------------------------------------------------------------------- */
 
-/* TOOL_OK, or an exit status after an error line. */
-static int load(const char *path, struct snapshot *ret_snapshot)
-{
-    size_t bytes = 0, room = 0, got = 1;
-    char *text = NULL, line[SNAPSHOT_ERROR_BYTES];
-    *ret_snapshot = (struct snapshot) { 0 };
-    FILE *file = fopen(path, "r");
-    while (file != NULL && got > 0)
-    {
-        if (bytes == room)
-        {
-            room = room != 0 ? 2 * room : 1 << 16;
-            char *grown = realloc(text, room);
-            if (grown == NULL)
-            {
-                errno = ENOMEM;
-                break;
-            }
-            text = grown;
-        }
-        errno = 0;
-        got = fread(text + bytes, 1, room - bytes, file);
-        bytes += got;
-    }
-    int bad = file == NULL || got > 0 || ferror(file);
-    int status = TOOL_ENVIRONMENT;
-    if (bad)
-    {
-        tool_error("cannot read %s: %s", path, strerror(errno != 0 ? errno : EIO));
-    }
-    else
-    {
-        status = snapshot_parse(path, text, bytes, ret_snapshot, line);
-        if (status != TOOL_OK)
-        {
-            tool_error("%s", line);
-        }
-    }
-    if (file != NULL)
-    {
-        fclose(file);
-    }
-    free(text);
-    return status;
-}
-
 static int each(int (*act)(const char *path, const struct snapshot *snapshot), int argc,
                 char **argv)
 {
     int worst = TOOL_OK;
+    if (argc < 1 || (argv[0][0] == '-' && argv[0][1] != '\0'))
+    {
+        tool_error(argc < 1 ? "graph dump: no file given" : "graph dump: no option %s",
+                   argc < 1 ? "" : argv[0]);
+        return TOOL_ARGUMENTS;
+    }
     for (int i = 0; i < argc; i++)
     {
         struct snapshot snapshot;
-        int status = load(argv[i], &snapshot);
+        int status = snapshot_load(argv[i], &snapshot);
         if (status != TOOL_OK)
         {
             return status;
@@ -299,12 +234,12 @@ static int two(int argc, char **argv)
         tool_error("graph diff takes two files, not %d", argc - moved);
         return TOOL_ARGUMENTS;
     }
-    int status = load(argv[moved], &a);
+    int status = snapshot_load(argv[moved], &a);
     if (status != TOOL_OK)
     {
         return status;
     }
-    status = load(argv[moved + 1], &b);
+    status = snapshot_load(argv[moved + 1], &b);
     if (status == TOOL_OK)
     {
         status = diff(argv[moved], argv[moved + 1], &a, &b, moved);
@@ -314,45 +249,61 @@ static int two(int argc, char **argv)
     return status;
 }
 
+/* decode, with a file for the graphs. */
+static int snapshot(int argc, char **argv)
+{
+    static char name[] = "decode", option[] = "--snapshot";
+    char **args = calloc((size_t)argc + 3, sizeof(*args));
+    if (argc < 1 || args == NULL)
+    {
+        tool_error(argc < 1 ? "graph snapshot: no file given" : "no memory");
+        free(args);
+        return argc < 1 ? TOOL_ARGUMENTS : TOOL_ENVIRONMENT;
+    }
+    args[0] = name;
+    args[1] = option;
+    memcpy(&args[2], argv, (size_t)argc * sizeof(*args));
+    int status = decode_main(argc + 2, args);
+    free(args);
+    return status;
+}
+
+static int dump_all(int argc, char **argv)
+{
+    return each(dump, argc, argv);
+}
+
 int graph_main(int argc, char **argv)
 {
+    static const struct
+    {
+        const char *name;
+        int (*act)(int argc, char **argv);
+    } acts[] = { { "dump", dump_all },
+                 { "lint", graph_lint },
+                 { "diff", two },
+                 { "snapshot", snapshot } };
+    struct cli_nearest nearest;
     const char *what = argc > 1 ? argv[1] : "";
     if (strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0)
     {
         usage();
         return TOOL_OK;
     }
-    if (strcmp(what, "diff") == 0)
+    if (argc < 2)
     {
-        return two(argc - 2, argv + 2);
+        tool_error("graph: dump, lint, diff or snapshot?");
+        return TOOL_ARGUMENTS;
     }
-    int dumps = strcmp(what, "dump") == 0;
-    if (!dumps && strcmp(what, "lint") != 0)
+    cli_nearest_init(&nearest, what);
+    for (size_t i = 0; i < sizeof(acts) / sizeof(acts[0]); i++)
     {
-        struct cli_nearest nearest;
-        cli_nearest_init(&nearest, what);
-        cli_nearest_try(&nearest, "dump");
-        cli_nearest_try(&nearest, "lint");
-        cli_nearest_try(&nearest, "diff");
-        if (argc > 1)
+        if (strcmp(what, acts[i].name) == 0)
         {
-            tool_error("graph: no '%s'; the nearest is '%s'", what, nearest.best);
+            return acts[i].act(argc - 2, argv + 2);
         }
-        else
-        {
-            tool_error("graph: dump, lint or diff?");
-        }
-        return TOOL_ARGUMENTS;
+        cli_nearest_try(&nearest, acts[i].name);
     }
-    if (argc < 3)
-    {
-        tool_error("graph %s: no file given", what);
-        return TOOL_ARGUMENTS;
-    }
-    if (argv[2][0] == '-' && argv[2][1] != '\0')
-    {
-        tool_error("graph %s: no option %s", what, argv[2]);
-        return TOOL_ARGUMENTS;
-    }
-    return each(dumps ? dump : lint, argc - 2, argv + 2);
+    tool_error("graph: no '%s'; the nearest is '%s'", what, nearest.best);
+    return TOOL_ARGUMENTS;
 }

@@ -30,11 +30,11 @@ static int failed(const char *path, int error)
     return TOOL_ENVIRONMENT;
 }
 
-int output_open(const char *path, struct output *ret_output)
+int output_open(const char *path, int is_json, struct output *ret_output)
 {
     struct stat info;
     *ret_output = (struct output) { .path = path };
-    if (!RFN_JANSSON)
+    if (is_json && !RFN_JANSSON)
     {
         tool_error("cannot write %s: this build has no jansson, which writes JSON", path);
         return TOOL_ENVIRONMENT;
@@ -75,17 +75,9 @@ int output_open(const char *path, struct output *ret_output)
     return TOOL_OK;
 }
 
-int output_json(struct output *output, json_t *json)
+int output_close(struct output *output, int bad)
 {
-    if (json == NULL)
-    {
-        output_drop(output);
-        return failed(output->path, ENOMEM);
-    }
     errno = 0;
-    int bad = dump(json, output->file) != 0;
-    json_decref(json);
-    bad = fputc('\n', output->file) == EOF || bad;
     bad = fclose(output->file) != 0 || bad;
     output->file = NULL;
     if (!bad && output->temporary != NULL)
@@ -101,6 +93,19 @@ int output_json(struct output *output, json_t *json)
     free(output->temporary);
     output->temporary = NULL;
     return TOOL_OK;
+}
+
+int output_json(struct output *output, json_t *json)
+{
+    if (json == NULL)
+    {
+        output_drop(output);
+        return failed(output->path, ENOMEM);
+    }
+    int bad = dump(json, output->file) != 0;
+    json_decref(json);
+    bad = fputc('\n', output->file) == EOF || bad;
+    return output_close(output, bad || ferror(output->file));
 }
 
 void output_drop(struct output *output)

@@ -1,5 +1,5 @@
-/* A JSON file that has its name when it is complete, not before. Without jansson there is
- * none: opening it is refused. */
+/* A file that has its name when it is complete, not before. Without jansson there is no JSON:
+ * opening such a file is refused. */
 #ifndef TOOLS_OUTPUT_H
 #define TOOLS_OUTPUT_H
 
@@ -16,14 +16,17 @@ struct output
 };
 
 /* Opens it under a temporary name; TOOL_ENVIRONMENT after an error line that names the
- * path. What stands there stays until output_json. */
-int output_open(const char *path, struct output *ret_output);
+ * path. What stands there stays until it is closed. */
+int output_open(const char *path, int is_json, struct output *ret_output);
 
-/* Writes the value, gives the file its name and the value's reference back; NULL is the
- * value that there was no memory for. */
+/* Gives what was written to output->file its name; `bad`: it is not whole, and is removed. */
+int output_close(struct output *output, int bad);
+
+/* Writes the value and closes the file; takes the reference. NULL is the value that there was
+ * no memory for. */
 int output_json(struct output *output, json_t *json);
 
-/* Removes what output_json did not finish. */
+/* Removes what was not closed. */
 void output_drop(struct output *output);
 
 #endif

@@ -258,7 +258,9 @@ int run_plan(struct run *run)
         return TOOL_ENVIRONMENT;
     }
     int64_t verify = run->options.verify;
-    if (run->inject != NULL && run->inject->replayed != NULL && verify == 0)
+    int asked =
+        run->options.check || (run->inject != NULL && run->inject->replayed != NULL);
+    if (asked && verify == 0)
     {
         verify = 1; /* only a verification can find it */
     }

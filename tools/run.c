@@ -1,15 +1,81 @@
 /* A run of decode but its steps: the device, what is allocated, the end. */
 #include "tools/run.h"
+#include "tools/html.h"
 #include "tools/ranges.h"
+#include "tools/snapshot.h"
 #include "tools/tool.h"
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 int run_failed(const char *what)
 {
     tool_error("%s: %s", what, rfn_last_error());
     return TOOL_ENVIRONMENT;
+}
+
+/* ---- files --------------------------------------------------------------------------- */
+
+int run_open_files(struct run *run)
+{
+    int status = TOOL_OK;
+    if (run->options.baseline != NULL)
+    {
+        status = baseline_read(run->options.baseline, &run->baseline);
+    }
+    for (int i = 0; status == TOOL_OK && i < RUN_FILES; i++)
+    {
+        if (run->options.file[i] != NULL)
+        {
+            status = output_open(run->options.file[i], i != RUN_HTML, &run->output[i]);
+        }
+    }
+    return status;
+}
+
+static int write_page(struct run *run)
+{
+    struct html_page page = { .title = "refrain decode",
+                              .findings = &run->findings,
+                              .image = (const struct rfn_image *const *)run->image,
+                              .images = run->images };
+    html_write(run->output[RUN_HTML].file, &page);
+    return output_close(&run->output[RUN_HTML], ferror(run->output[RUN_HTML].file));
+}
+
+static json_t *json_of(struct run *run, enum run_file file)
+{
+    switch (file)
+    {
+    case RUN_TOTALS:
+        return report_json(&run->report, run->engine);
+    case RUN_RANGES:
+        return ranges_json(run->engine->ladder);
+    case RUN_SNAPSHOT:
+        return snapshot_json((const struct rfn_image *const *)run->image, run->images);
+    case RUN_FINDINGS:
+        return findings_json(&run->findings);
+    case RUN_SARIF:
+        return findings_sarif(&run->findings);
+    default:
+        return findings_baseline(&run->findings);
+    }
+}
+
+static int write_files(struct run *run)
+{
+    int status = TOOL_OK;
+    for (int i = 0; status == TOOL_OK && i < RUN_FILES; i++)
+    {
+        if (run->output[i].file != NULL)
+        {
+            status = i == RUN_HTML
+                         ? write_page(run)
+                         : output_json(&run->output[i], json_of(run, (enum run_file)i));
+        }
+    }
+    return status;
 }
 
 /* ---- the device --------------------------------------------------------------------- */
@@ -180,19 +246,16 @@ int run_finish(struct run *run)
     {
         printf("verification failed: %s\n", verify->first);
     }
-    if (run->output.file != NULL)
+    int32_t fresh = findings_accept(&run->findings, &run->baseline);
+    if (fresh < report->findings)
     {
-        status = output_json(&run->output, report_json(report, run->engine));
+        printf("  accepted      %d of the findings, by %s\n", report->findings - fresh,
+               run->options.baseline);
     }
-    if (status == TOOL_OK && run->ranges.file != NULL)
-    {
-        json_t *json = ranges_json(run->engine->ladder);
-        status = json != NULL ? output_json(&run->ranges, json)
-                              : run_failed("cannot map the graphs' nodes");
-    }
+    status = write_files(run);
     if (status == TOOL_OK &&
-        (report->findings > 0 || verify->mismatches > 0 || verify->failures > 0 ||
-         run->faulted || report->pages_leaked != 0))
+        (fresh > 0 || verify->mismatches > 0 || verify->failures > 0 || run->faulted ||
+         report->pages_leaked != 0))
     {
         status = TOOL_FINDINGS;
     }
@@ -221,9 +284,17 @@ int run_close(struct run *run)
     {
         status = rfn_device_close(&run->device);
     }
-    output_drop(&run->output);
-    output_drop(&run->ranges);
-    output_drop(&run->snapshot);
+    for (int i = 0; i < RUN_FILES; i++)
+    {
+        output_drop(&run->output[i]);
+    }
+    for (int32_t i = 0; i < run->images; i++)
+    {
+        rfn_image_destroy(&run->image[i]);
+    }
+    free(run->image);
+    findings_free(&run->findings);
+    baseline_free(&run->baseline);
     trace_free(&run->trace);
     return status == RFN_OK ? TOOL_OK : run_failed("cannot close");
 }

@@ -2,6 +2,7 @@
 #ifndef TOOLS_RUN_H
 #define TOOLS_RUN_H
 
+#include "tools/findings.h"
 #include "tools/inject.h"
 #include "tools/output.h"
 #include "tools/report.h"
@@ -9,14 +10,26 @@
 
 #define RUN_BUCKETS_MAX 256
 
+/* Files that a run writes at its end. */
+enum run_file
+{
+    RUN_TOTALS = 0,
+    RUN_RANGES,
+    RUN_SNAPSHOT,
+    RUN_FINDINGS,
+    RUN_SARIF,
+    RUN_HTML,
+    RUN_BASELINE,
+    RUN_FILES
+};
+
 struct options
 {
     const char *geometry;
     const char *device;
     const char *trace;
-    const char *json;
-    const char *ranges;
-    const char *snapshot;
+    const char *file[RUN_FILES]; /* NULL: not written */
+    const char *baseline;
     const char *inject;
     const char *arrivals;
     const char *bucket_list;
@@ -28,6 +41,7 @@ struct options
     int64_t pool_pages;    /* 0: as many as the run can use and its device has room for */
     int64_t context_limit; /* 0: the geometry's */
     int64_t verify;
+    int64_t check; /* 1: more than is seen while it runs */
     int64_t batch_invariant;
     uint64_t seed;
 };
@@ -45,9 +59,11 @@ struct run
     struct batch_desc batch_desc;
     int64_t planned_steps;
     int64_t verify_steps; /* as asked for, at most planned_steps */
-    struct output output;
-    struct output ranges;
-    struct output snapshot;
+    struct output output[RUN_FILES];
+    struct baseline baseline;
+    struct findings findings; /* of the checker and of run_inspect */
+    struct rfn_image **image; /* of the ladder's graphs, where asked for */
+    int32_t images;
     struct rfn_device *device;
     struct rfn_check *check;
     int32_t printed; /* findings */
@@ -60,11 +76,12 @@ struct run
     int faulted;  /* a kernel met a bad index */
 };
 
-/* What runs before any device is opened: options and names, then the requests. These two,
- * the ones below and run_close return an exit status, after an error line unless it is
- * TOOL_OK. */
+/* What runs before any device is opened: options and names, the requests, the baseline to
+ * read and the files to write. These, the ones below and run_close return an exit status,
+ * after an error line unless it is TOOL_OK. */
 int run_read_options(struct run *run);
 int run_read_trace(struct run *run);
+int run_open_files(struct run *run);
 
 /* Opens the device that the options name. */
 int run_open(struct run *run);
@@ -78,10 +95,10 @@ int run_prepare(struct run *run);
 /* The steps: admission, one replay each, verification. Findings are printed as they come. */
 int run_steps(struct run *run);
 
-/* Writes the graphs that were replayed, where a file was asked for. */
-int run_snapshot(struct run *run);
+/* Looks into the graphs, where a file or --check wants it, and judges them. */
+int run_inspect(struct run *run);
 
-/* Prints the table, writes the JSON file. */
+/* Prints the table, writes the files. */
 int run_finish(struct run *run);
 
 /* Gives everything back, however far the run came. */

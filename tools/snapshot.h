@@ -25,6 +25,9 @@ json_t *snapshot_json(const struct rfn_image *const *image, int32_t images);
 int snapshot_parse(const char *path, const char *text, size_t bytes,
                    struct snapshot *ret_snapshot, char error_line[SNAPSHOT_ERROR_BYTES]);
 
+/* Reads a file; an exit status, after an error line unless it is TOOL_OK. */
+int snapshot_load(const char *path, struct snapshot *ret_snapshot);
+
 void snapshot_release(struct snapshot *snapshot);
 
 /* Names as they stand in the file; an access of 0 has none. */

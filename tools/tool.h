@@ -17,12 +17,16 @@ enum tool_status
     X(decode, "run a decode workload: plan, capture, check, replay, verify")             \
     X(graph, "dump, lint or compare saved captures")                                     \
     X(bench, "time every op beside what the machine can do")                             \
+    X(explain, "what a rule of the checker means and how to mend what it finds")         \
     X(info, "version, devices, ops with their operands, cache formats")                  \
     X(help, "this text, or `refrain help COMMAND`")
 
 #define TOOL_MAIN(name, what) int name##_main(int argc, char **argv);
 TOOL_LIST(TOOL_MAIN)
 #undef TOOL_MAIN
+
+/* `refrain graph lint`: argv is what follows these words. */
+int graph_lint(int argc, char **argv);
 
 /* Writes "refrain: " and the formatted line to stderr. */
 void tool_error(const char *format, ...) RFN_PRINTF(1, 2);

@@ -308,6 +308,19 @@ RFN_API enum rfn_status rfn_check_finding(struct rfn_check *check, int32_t i,
 RFN_API size_t rfn_finding_text(const struct rfn_finding *finding, char *text,
                                 size_t bytes);
 
+#define RFN_FINGERPRINT_BYTES 512
+
+/**
+ * Writes what a finding is known by from run to run: rule, file, call and region, without
+ * line, stream, thread, capture and values. NUL-terminated and cut at `bytes`. Returns the
+ * length that it needs.
+ *
+ * Capture   Safe. Touches no device.
+ * Threads   Any.
+ */
+RFN_API size_t rfn_finding_fingerprint(const struct rfn_finding *finding, char *text,
+                                       size_t bytes);
+
 /**
  * How many entries the ledger holds for a capture; -1 for a capture it has not seen or has
  * dropped: beside the open ones it keeps the newest 512.

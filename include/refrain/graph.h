@@ -137,6 +137,16 @@ RFN_API enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder,
 RFN_API enum rfn_status rfn_ladder_query(struct rfn_ladder *ladder,
                                          struct rfn_ladder_info *ret_info);
 
+/**
+ * The i-th graph that a ladder has now, and its bucket (ret_bucket may be NULL); NULL past the
+ * last. It stays the ladder's, and goes with the next prepare or the ladder.
+ *
+ * Capture   Safe. Touches no device.
+ * Threads   One at a time on a ladder.
+ */
+RFN_API struct rfn_exec *rfn_ladder_exec(struct rfn_ladder *ladder, int32_t i,
+                                         struct rfn_bucket *ret_bucket);
+
 #ifndef RFN_NO_SITES
 #define rfn_ladder_create(...) RFN_SITED(rfn_ladder_create(__VA_ARGS__))
 #define rfn_ladder_destroy(...) RFN_SITED(rfn_ladder_destroy(__VA_ARGS__))

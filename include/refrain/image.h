@@ -151,6 +151,17 @@ RFN_API enum rfn_status rfn_image_of(struct rfn_graph *graph, struct rfn_check *
                                      struct rfn_image **ret_image);
 
 /**
+ * The same of an executable, whose graph may be gone: what it was made of, without the
+ * updates since.
+ *
+ * Capture   Safe.
+ * Threads   Any; not beside the executable's destruction.
+ * Errors    As rfn_image_of.
+ */
+RFN_API enum rfn_status rfn_image_of_exec(struct rfn_exec *exec, struct rfn_check *check,
+                                          struct rfn_image **ret_image);
+
+/**
  * Makes the image of a graph that somebody else captured: `native` is a cudaGraph_t. Its
  * kernels are foreign, also those that ops of ours launched into it: their parameters are known
  * by number, their accesses are not.

@@ -13,9 +13,9 @@
 #include <refrain/diff.h>
 #include <refrain/foreign.h>
 #include <refrain/graph.h>
-#include <refrain/memory.h>
 #include <refrain/image.h>
 #include <refrain/lint.h>
+#include <refrain/memory.h>
 #include <refrain/nodes.h>
 #include <refrain/op.h>
 #include <refrain/ops.h>

@@ -1,0 +1,229 @@
+#!/usr/bin/env python3
+"""The files that `refrain decode` and `refrain graph lint` write of findings, the baseline
+that they read, and what --check adds.
+
+    reports.py PROGRAM            JSON, SARIF, the page, baseline, and what is refused
+    reports.py PROGRAM --sarif    the SARIF file as a reader of somebody else sees it:
+                                  sarif-tools or sarif-pydantic; skipped (77) without both
+"""
+import html.parser
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+PLANTED = {"sync-copy": "CAP002", "pageable-copy": "CAP003"}
+RUN = ["decode", "--device", "host", "--geometry", "tiny", "--requests", "4", "--steps", "6"]
+
+
+def run(program, *args, words=None):
+    done = subprocess.run([program] + (words or RUN) + list(args), stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=120)
+    return done.returncode, done.stdout
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def write(path, value):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(value if isinstance(value, str) else json.dumps(value))
+
+
+class Check:
+    def __init__(self):
+        self.problems = []
+        self.done = 0
+
+    def due(self, what, is_so, said=""):
+        self.done += 1
+        if not is_so:
+            self.problems.append("%s\n%s" % (what, said))
+
+
+def check_files(check, program, folder):
+    report, sarif, accepted = (os.path.join(folder, n) for n in ("r.json", "s.sarif", "b"))
+    for name, rule in PLANTED.items():
+        files = ["--report", report, "--sarif", sarif, "--write-baseline", accepted]
+        status, said = run(program, "--inject", name, *files)
+        check.due("%s ends with 3" % name, status == 3, said)
+        findings = [f for f in read(report)["findings"] if f["rule"] == rule]
+        check.due("%s is in the JSON" % rule, len(findings) >= 1, said)
+        for f in findings:
+            place = "%s:%d" % (f["file"], f["line"])
+            check.due("%s: %s was printed too" % (rule, place), place in said, said)
+        log = read(sarif)["runs"][0]
+        rules = log["tool"]["driver"]["rules"]
+        all_findings = read(report)["findings"]
+        check.due("as many results as findings", len(log["results"]) == len(all_findings))
+        for result, f in zip(log["results"], all_findings):
+            check.due("the index is the rule's",
+                      rules[result["ruleIndex"]]["id"] == result["ruleId"] == f["rule"])
+            where = result["locations"][0]["physicalLocation"]
+            check.due("the place is the finding's",
+                      (where["artifactLocation"]["uri"], where["region"]["startLine"]) ==
+                      (f["file"], f["line"]))
+            check.due("not suppressed", "suppressions" not in result)
+
+        again = ["--inject", name, "--baseline", accepted]
+        status, said = run(program, *again)
+        check.due("no reason, no baseline", status == 2 and "without a reason" in said, said)
+        baseline = read(accepted)
+        for i, entry in enumerate(baseline["accepted"]):
+            entry["reason"] = "planted, %d" % i
+        write(accepted, baseline)
+        status, said = run(program, *again, "--report", report, "--sarif", sarif)
+        check.due("accepted findings end with 0", status == 0, said)
+        check.due("reasons are told",
+                  all(f["accepted"].startswith("planted") for f in read(report)["findings"]))
+        check.due("suppressed in SARIF", all(
+            r["suppressions"][0]["justification"].startswith("planted")
+            for r in read(sarif)["runs"][0]["results"]))
+        kept = os.path.join(folder, "kept")
+        run(program, *again, "--write-baseline", kept)
+        check.due("reasons are kept", read(kept) == baseline)
+        other = next(n for n in PLANTED if n != name)
+        status, said = run(program, "--inject", other, "--baseline", accepted)
+        check.due("another finding is not accepted", status == 3, said)
+
+
+def check_refused(check, program, folder):
+    path = os.path.join(folder, "bad")
+    one = {"fingerprint": "CAP002:a.c:copy_sync", "reason": "x"}
+    good = {"refrain_baseline": 1, "accepted": [one]}
+    for what, value, words in [
+            ("another version", dict(good, refrain_baseline=2), "version 2"),
+            ("cut off", json.dumps(good)[:-3], "bad:1"),
+            ("no baseline", {"accepted": []}, "no baseline"),
+            ("no list", dict(good, accepted=3), "no list"),
+            ("twice", dict(good, accepted=[one, one]), "entry 2"),
+            ("a blank reason", dict(good, accepted=[dict(one, reason=" ")]), "entry 1"),
+            ("an unknown key", dict(good, accepted=[dict(one, why="y")]), "entry 1")]:
+        write(path, value)
+        target = os.path.join(folder, "kept.json")
+        write(target, "as it was")
+        status, said = run(program, "--baseline", path, "--report", target)
+        check.due("%s is refused" % what, status == 2 and words in said, said)
+        with open(target, encoding="utf-8") as file:
+            check.due("%s: nothing was overwritten" % what, file.read() == "as it was")
+    status, said = run(program, "--baseline", os.path.join(folder, "absent"))
+    check.due("no file", status == 1 and "absent" in said, said)
+    status, said = run(program, "--sarif", os.path.join(folder, "no", "such"))
+    check.due("no folder", status == 1 and "such" in said, said)
+    left = [n for n in os.listdir(folder) if n.endswith(".tmp")]
+    check.due("nothing is left: %s" % left, not left)
+
+
+class Page(html.parser.HTMLParser):
+    """What is in a page; every tag that opens has to close."""
+    EMPTY = {"meta", "rect", "path", "br"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.count, self.wrong, self.links = [], {}, [], []
+        self.bad = 0
+        self.feed(text)
+        self.wrong += self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.count[tag] = self.count.get(tag, 0) + 1
+        attrs = dict(attrs)
+        self.bad += attrs.get("class") == "bad"
+        self.links += [attrs[k] for k in ("href", "src") if k in attrs]
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.EMPTY:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append("/" + tag)
+
+
+def check_page(check, program, folder):
+    page, snapshot, report = (os.path.join(folder, n) for n in ("p.html", "g.json", "r"))
+    for name, bad in [("pageable-copy", 1), (None, 0)]:
+        planted = ["--inject", name] if name else []
+        status, said = run(program, *planted, "--html", page, "--snapshot", snapshot)
+        check.due("%s: status" % name, status == (3 if name else 0), said)
+        graphs = read(snapshot)["graphs"]
+        nodes = sum(len(g["nodes"]) for g in graphs)
+        edges = sum(len(g["edges"]) for g in graphs)
+        with open(page, encoding="utf-8") as file:
+            got = Page(file.read())
+        check.due("the page closes what it opens: %s" % got.wrong, not got.wrong)
+        check.due("a picture a graph", got.count.get("svg") == len(graphs), got.count)
+        check.due("all nodes are in it", got.count.get("rect") == nodes > 0, got.count)
+        check.due("all edges are in it", got.count.get("path") == edges > 0, got.count)
+        check.due("what is wrong is marked in place", got.bad == bad, got.bad)
+        check.due("nothing is fetched", all(re.match("#f[0-9]+$", x) for x in got.links))
+        status, said = run(program, "--json", report, "--html", page, snapshot,
+                           words=["graph", "lint"])
+        check.due("lint of the saved graph", status == (3 if name else 0), said)
+        check.due("finds the same", [f["rule"] for f in read(report)["findings"]] ==
+                  ["CAP003"] * bad, said)
+
+
+def check_more(check, program):
+    status, said = run(program, "--check")
+    check.due("--check finds nothing of ours", status == 0 and
+              re.search("findings +0", said) and "bit_equal true" in said, said)
+    values = re.search(r"checked +(\d+) graphs, (\d+) nodes, (\d+) values", said)
+    check.due("and looked", values and all(int(x) > 0 for x in values.groups()), said)
+    status, said = run(program, "--check", "--inject", "pageable-copy")
+    check.due("one finding a place", status == 3 and said.count("error CAP003") == 1, said)
+    status, said = run(program, "--check=1")
+    check.due("a flag has no value", status == 2 and "takes no value" in said, said)
+
+
+def check_foreign(check, program, folder):
+    path = os.path.join(folder, "s.sarif")
+    readers = 0
+    for args in [["--inject", "sync-copy"], []]:
+        run(program, "--sarif", path, *args)
+        due = len(read(path)["runs"][0]["results"])
+        try:
+            from sarif import loader
+            readers += 1
+            got = loader.load_sarif_file(path).get_result_count()
+            check.due("sarif-tools sees %d results, not %d" % (got, due), got == due)
+        except ImportError:
+            pass
+        try:
+            from sarif_pydantic import Sarif
+            readers += 1
+            with open(path, encoding="utf-8") as file:
+                got = Sarif.model_validate_json(file.read())
+            check.due("sarif-pydantic sees all", len(got.runs[0].results) == due)
+        except ImportError:
+            pass
+    if readers == 0:
+        print("skip: neither sarif-tools nor sarif-pydantic is installed")
+        sys.exit(77)
+
+
+def main():
+    check = Check()
+    with tempfile.TemporaryDirectory() as folder:
+        if sys.argv[2:] == ["--sarif"]:
+            check_foreign(check, sys.argv[1], folder)
+        else:
+            check_files(check, sys.argv[1], folder)
+            check_refused(check, sys.argv[1], folder)
+            check_page(check, sys.argv[1], folder)
+            check_more(check, sys.argv[1])
+    for problem in check.problems:
+        print("FAIL", problem)
+    print("%d passed, %d failed" % (check.done - len(check.problems), len(check.problems)))
+    return len(check.problems) > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+/* What decode looks at when the steps are done: the graphs of the ladder, for --snapshot,
+ * --html and --check. */
+#include "tools/run.h"
+#include "tools/tool.h"
+#include <refrain/diff.h>
+#include <refrain/lint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int take_all(struct run *run)
+{
+    struct rfn_ladder *ladder = run->engine->ladder;
+    int32_t count = 0;
+    while (rfn_ladder_exec(ladder, count, NULL) != NULL)
+    {
+        count++;
+    }
+    run->image = calloc((size_t)count + 1, sizeof(struct rfn_image *));
+    if (run->image == NULL)
+    {
+        tool_error("no memory for %d images", count);
+        return TOOL_ENVIRONMENT;
+    }
+    for (; run->images < count; run->images++)
+    {
+        struct rfn_exec *exec = rfn_ladder_exec(ladder, run->images, NULL);
+        if (rfn_image_of_exec(exec, run->check, &run->image[run->images]) != RFN_OK)
+        {
+            return run_failed("cannot look into a graph");
+        }
+    }
+    return TOOL_OK;
+}
+
+/* ---- --check ------------------------------------------------------------------------ */
+
+struct recording
+{
+    struct run *run;
+    struct rfn_bucket bucket;
+};
+
+static enum rfn_status record(void *ctx, struct rfn_stream *stream)
+{
+    struct recording *r = ctx;
+    return engine_record(r->run->engine, stream, &r->bucket);
+}
+
+/* Another step: nobody is there, and other inputs. The steps are done, so nothing is put
+ * back. */
+static enum rfn_status mutate(void *ctx, enum rfn_diff_round round)
+{
+    struct recording *r = ctx;
+    struct engine *engine = r->run->engine;
+    struct rfn_step idle = { .requests = 0 };
+    struct rfn_bucket bucket;
+    if (round != RFN_DIFF_INPUTS)
+    {
+        return RFN_OK;
+    }
+    ENGINE_TRY(engine_poison(engine, 0));
+    return rfn_attention_plan(engine->attention[0], engine->stream, &idle, &bucket);
+}
+
+/* What was told of a place is not told again of its node or its next capture. */
+static int is_known(const struct findings *findings, const struct rfn_finding *finding)
+{
+    int known = 0;
+    for (int32_t i = 0; i < findings->count && !known; i++)
+    {
+        const struct rfn_finding *f = &findings->item[i].finding;
+        known = f->rule == finding->rule && f->line == finding->line && f->line > 0 &&
+                strcmp(f->file, finding->file) == 0;
+    }
+    return known;
+}
+
+static void report(void *ctx, const struct rfn_finding *finding)
+{
+    char text[2048];
+    if (is_known(ctx, finding))
+    {
+        return;
+    }
+    rfn_finding_text(finding, text, sizeof(text));
+    printf("%s", text);
+    findings_add(ctx, finding);
+}
+
+static int judge(struct run *run)
+{
+    struct rfn_diff_desc desc = { .record = record,
+                                  .mutate = mutate,
+                                  .mode = RFN_CAPTURE_THREAD_LOCAL,
+                                  .check = run->check };
+    int64_t nodes = 0;
+    int64_t compared = 0;
+    for (int32_t i = 0; i < run->images; i++)
+    {
+        struct rfn_lint_info lint;
+        struct rfn_diff_info diff;
+        struct recording recording = { run, { 0 } };
+        desc.ctx = &recording;
+        rfn_ladder_exec(run->engine->ladder, i, &recording.bucket);
+        if (rfn_lint(run->image[i], run->device, report, &run->findings, &lint) !=
+                RFN_OK ||
+            rfn_graph_diff(run->device, &desc, report, &run->findings, &diff) != RFN_OK)
+        {
+            return run_failed("cannot check a graph");
+        }
+        nodes += lint.nodes;
+        compared += diff.compared;
+    }
+    printf("  checked       %d graphs, %lld nodes, %lld values of other recordings\n",
+           run->images, (long long)nodes, (long long)compared);
+    return TOOL_OK;
+}
+
+int run_inspect(struct run *run)
+{
+    int status = TOOL_OK;
+    run_print_findings(run);
+    findings_take(&run->findings, run->check);
+    if (run->options.check || run->output[RUN_SNAPSHOT].file != NULL ||
+        run->output[RUN_HTML].file != NULL)
+    {
+        status = take_all(run);
+    }
+    if (status == TOOL_OK && run->options.check)
+    {
+        status = judge(run);
+    }
+    struct rfn_finding finding;
+    for (int32_t i = run->printed; rfn_check_finding(run->check, i, &finding) == RFN_OK;
+         i++)
+    {
+        report(&run->findings, &finding);
+    }
+    run->report.findings = run->findings.count;
+    return status;
+}
