@@ -98,6 +98,9 @@ const struct rfn_rules_event *rfn_rule_event(const struct rfn_rules *rules,
 void rfn_rule_unjoined(struct rfn_rules *rules, const struct rfn_rules_capture *open,
                        const struct rfn_call_event *event);
 
+/* rules_order.c: 028, 029, 048; follows every call */
+void rfn_rule_order(struct rfn_rules *rules, const struct rfn_call_event *event);
+
 /* rules_end.c: 032, 033, 034, 045 */
 void rfn_rule_end(struct rfn_rules *rules, struct rfn_rules_capture *open,
                   const struct rfn_call_event *event);

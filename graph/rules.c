@@ -1,4 +1,5 @@
 #define RFN_NO_SITES
+#include "graph/order.h"
 #include "graph/rule.h"
 
 #include <stdio.h>
@@ -22,8 +23,9 @@ enum rfn_status rfn_rules_init(struct rfn_rules *rules)
     rules->event = calloc(RFN_RULES_EVENTS, sizeof *rules->event);
     rules->copy = calloc(RFN_RULES_COPIES, sizeof *rules->copy);
     rules->pool = calloc(RFN_RULES_POOLS, sizeof *rules->pool);
+    rules->order = rfn_order_create();
     if (rules->store && rules->finding && rules->open && rules->event && rules->copy &&
-        rules->pool)
+        rules->pool && rules->order)
         return RFN_OK;
     rfn_rules_release(rules);
     return RFN_FAIL(RFN_NOMEM, "no memory for %d findings and %d open captures",
@@ -38,6 +40,7 @@ void rfn_rules_release(struct rfn_rules *rules)
     free(rules->event);
     free(rules->copy);
     free(rules->pool);
+    rfn_order_destroy(rules->order);
     *rules = (struct rfn_rules) { 0 };
 }
 
@@ -434,6 +437,7 @@ void rfn_rules_feed(struct rfn_rules *rules, const struct rfn_call_event *event)
 {
     int64_t reports = rules->reports;
     apply(rules, event);
+    rfn_rule_order(rules, event);
     int reported = rules->reports > reports;
     note_hits(rules, event, reported);
     rfn_rule_track(rules, event);

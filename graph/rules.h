@@ -30,6 +30,9 @@
  *   capture_begin               013 on a blocking or per-thread stream
  *   capture_end                 014 (904; at the fork), 033 (908), 034 (901; at the culprit),
  *                               045 no kernel
+ *   exec_launch, done           048 its own last launch, 029 one of another executable with
+ *                                   memory that either writes, 028 a read of what it writes:
+ *                                   is not ordered before it (graph/order.h)
  *   stream_destroy, region_end,
  *   check_destroy               032 the capture of the origin, region or device is open
  *   the host, touching pinned   017 the target, 018 the source of a copy that it has not
@@ -147,6 +150,8 @@ struct rfn_rules_pool
     const char *operand;
 };
 
+struct rfn_order; /* graph/order.h */
+
 struct rfn_rules
 {
     /* Twice as many as are kept: what gave way to an error stays where it is, for its strings
@@ -166,6 +171,7 @@ struct rfn_rules
     uint64_t events; /* how many were remembered, ever */
     uint64_t copies;
     uint64_t pools;
+    struct rfn_order *order;
     int touches; /* already reported */
 };
 

@@ -215,6 +215,7 @@ enum rfn_status rfn_capture_add_child(struct rfn_stream *stream, struct rfn_grap
     if (status != RFN_OK)
         return status;
     event.graph = child;
+    event.graph_id = child->body->capture_id;
     pthread_mutex_lock(&device->lock);
     struct rfn_body *body = rfn_capture_find(device, &event);
     if (body)

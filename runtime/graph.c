@@ -204,6 +204,9 @@ enum rfn_status rfn_exec_launch(struct rfn_exec *exec, struct rfn_stream *stream
     if (status != RFN_OK)
         return status;
     event.exec = exec;
+    event.exec_serial = exec->object.serial;
+    event.exec_updated = exec->updated;
+    event.graph_id = exec->body->capture_id;
     int code = device->backend->exec_launch(device->impl, exec->native, stream->native);
     if (!code)
     {
@@ -249,6 +252,7 @@ enum rfn_status rfn_exec_destroy(struct rfn_exec **exec)
         if (status != RFN_OK)
             return status;
         event.exec = e;
+        event.exec_serial = e->object.serial;
         status = rfn_call_end(&event, device,
                               device->backend->exec_destroy(device->impl, e->native));
         if (status != RFN_OK && status != RFN_DEVICE)

@@ -253,6 +253,7 @@ enum rfn_status rfn_exec_update(struct rfn_exec *exec, int32_t launch, const voi
             struct rfn_pins old = exec->launch[launch];
             exec->launch[launch] = pins;
             pins = old;
+            exec->updated = 1;
         }
     }
     rfn_pins_drop(&pins);

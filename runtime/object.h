@@ -97,6 +97,7 @@ struct rfn_exec
     void *native;
     struct rfn_body *body;
     struct rfn_pins *launch; /* what each launch touches now */
+    _Atomic int updated;     /* arguments were replaced */
     struct rfn_pins pins;
     uint64_t epoch; /* device epoch at which all pins were last seen live */
 };

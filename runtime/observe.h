@@ -63,6 +63,9 @@ struct rfn_call_event
     int32_t nodes;           /* capture_end: of the new graph */
     int32_t kernels;         /* and how many are kernels or child graphs; -1: unknown */
     struct rfn_exec *exec;
+    uint64_t exec_serial; /* exec_launch, exec_destroy */
+    int exec_updated;     /* exec_launch: arguments were replaced since it was made */
+    uint64_t graph_id;    /* exec_launch, capture_add_child: the capture it came from */
     const struct rfn_op *op; /* op_launch, exec_update */
     const void *args;
     enum rfn_capture_mode mode; /* capture_begin, thread_mode_exchange (the new) */

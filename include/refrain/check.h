@@ -119,6 +119,15 @@ struct rfn_check;
     X(CAP026, host-node, WARNING, PROVED,                                                \
       "every replay calls the host and waits for its function",                          \
       "keep the decision on the device, or call the function behind the replay")         \
+    X(CAP028, output-overwritten, ERROR, PROVED,                                         \
+      "a replay writes what work on another stream may still have to read",              \
+      "record an event behind the reading work and let the replay's stream wait for "    \
+      "it, or let the graph write to another buffer in turn")                            \
+    X(CAP029, shared-workspace, ERROR, PROVED,                                           \
+      "two graphs that share memory which one of them writes are launched without an "   \
+      "order",                                                                           \
+      "launch them on one stream, or let the second stream wait for an event behind "    \
+      "the first launch")                                                                \
     X(CAP032, left-open, ERROR, PROVED,                                                  \
       "a capture was still open when what it belongs to went away",                      \
       "end every capture on every path, errors included")                                \
@@ -140,6 +149,11 @@ struct rfn_check;
       "a graph without a kernel came out of a capture",                                  \
       "look whether the work went to another stream, or do not capture where there "     \
       "is none")                                                                         \
+    X(CAP048, in-flight-twice, WARNING, PROVED,                                          \
+      "an executable is launched on another stream while its last launch was not "       \
+      "waited for",                                                                      \
+      "let the second stream wait for an event behind the first launch, or make one "    \
+      "executable a stream")                                                             \
     X(CAP056, whole-cache-copy, ERROR, PROVED,                                           \
       "a captured copy moves a whole cache at every replay",                             \
       "hand the pool over as a view with other strides; a swap of an axis of "           \
