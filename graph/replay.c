@@ -118,7 +118,7 @@ enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder, struct rfn_stream *
     if (status)
         return status;
     l->last_stream = stream->object.serial;
-    status = rfn_plan_hand_over(l->attention, stream, step);
+    status = rfn_plan_hand_over(l->attention, stream, step, &plan);
     if (!status)
     {
         status = rfn_exec_launch(rung->exec, stream);

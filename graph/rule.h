@@ -98,6 +98,9 @@ const struct rfn_rules_event *rfn_rule_event(const struct rfn_rules *rules,
 void rfn_rule_unjoined(struct rfn_rules *rules, const struct rfn_rules_capture *open,
                        const struct rfn_call_event *event);
 
+/* rules_replay.c: 027, 046, 047, which those who decide them tell of */
+void rfn_rule_notice(struct rfn_rules *rules, const struct rfn_call_event *event);
+
 /* rules_order.c: 028, 029, 048; follows every call */
 void rfn_rule_order(struct rfn_rules *rules, const struct rfn_call_event *event);
 

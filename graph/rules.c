@@ -436,6 +436,11 @@ static void apply(struct rfn_rules *rules, const struct rfn_call_event *event)
 void rfn_rules_feed(struct rfn_rules *rules, const struct rfn_call_event *event)
 {
     int64_t reports = rules->reports;
+    if (event->notice)
+    {
+        rfn_rule_notice(rules, event);
+        return;
+    }
     apply(rules, event);
     rfn_rule_order(rules, event);
     int reported = rules->reports > reports;

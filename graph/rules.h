@@ -30,6 +30,7 @@
  *   capture_begin               013 on a blocking or per-thread stream
  *   capture_end                 014 (904; at the fork), 033 (908), 034 (901; at the culprit),
  *                               045 no kernel
+ *   notice of a refused call    027 decided where the call is (runtime/guard.h)
  *   exec_launch, done           048 its own last launch, 029 one of another executable with
  *                                   memory that either writes, 028 a read of what it writes:
  *                                   is not ordered before it (graph/order.h)

@@ -252,6 +252,34 @@ enum rfn_status rfn_call_end(struct rfn_call_event *event, struct rfn_device *de
                         why[0] ? ": " : "", why);
 }
 
+void rfn_call_notice(struct rfn_call_event *event, struct rfn_device *device,
+                     enum rfn_notice notice, enum rfn_status status, const char *text)
+{
+    const struct rfn_observer *observer = atomic_load(&device->observer);
+    if (!observer)
+        return;
+    event->notice = notice;
+    event->code = status ? RFN_CODE_INVALID_VALUE : 0;
+    event->why = text;
+    event->region = rfn_region_text();
+    event->after = event->before;
+    observer->on_call(observer->ctx, event);
+    event->why = event->region = "";
+}
+
+enum rfn_status rfn_call_refuse(struct rfn_call_event *event, struct rfn_device *device,
+                                enum rfn_notice notice, enum rfn_status status,
+                                const char *text)
+{
+    const char *file = event->site.file ? event->site.file : "";
+    char at[160] = "";
+    rfn_call_notice(event, device, notice, status, text);
+    if (file[0])
+        snprintf(at, sizeof at, " at %.140s:%d", file, event->site.line);
+    return rfn_error_at(__FILE__, __LINE__, status, 0, "%s%s: %s",
+                        rfn_call_name(event->call), at, text);
+}
+
 void rfn_call_region_end(struct rfn_device *device, uint64_t region, const char *name)
 {
     uint64_t left[RFN_CALL_HITS];

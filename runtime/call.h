@@ -25,6 +25,14 @@ enum rfn_status rfn_call_allowed(struct rfn_device *device, const char *what);
 enum rfn_status rfn_call_end(struct rfn_call_event *event, struct rfn_device *device,
                              int code);
 
+/* Tells the observer of something without a call; `status` RFN_OK or why the call is refused. */
+void rfn_call_notice(struct rfn_call_event *event, struct rfn_device *device,
+                     enum rfn_notice notice, enum rfn_status status, const char *text);
+/* That, and the error line of a refused call. Returns `status`. */
+enum rfn_status rfn_call_refuse(struct rfn_call_event *event, struct rfn_device *device,
+                                enum rfn_notice notice, enum rfn_status status,
+                                const char *text);
+
 /* The open capture of ours that a call's stream is in (by its id, which a driver may not
  * tell once the capture is invalidated) or that began on it; NULL when there is none. Call
  * with device->lock held. */

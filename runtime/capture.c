@@ -1,5 +1,5 @@
 /* Captures: what they gather on the way to a graph. */
-#include "runtime/call.h"
+#include "runtime/guard.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -35,6 +35,7 @@ void rfn_body_free(struct rfn_device *device, struct rfn_body *body)
         rfn_pins_drop(&body->launch[i].pins);
     free(body->launch);
     rfn_pins_drop(&body->pins);
+    rfn_guard_drop(body);
     free(body);
 }
 
@@ -220,6 +221,8 @@ enum rfn_status rfn_capture_add_child(struct rfn_stream *stream, struct rfn_grap
     struct rfn_body *body = rfn_capture_find(device, &event);
     if (body)
         status = reserve_body(body, child->body);
+    if (body && status == RFN_OK)
+        status = rfn_guard_join(body, child->body);
     if (status == RFN_OK)
     {
         code = device->backend->capture_add_child(device->impl, stream->native,

@@ -1,5 +1,5 @@
 /* Graphs and executables. */
-#include "runtime/call.h"
+#include "runtime/guard.h"
 
 #include <inttypes.h>
 #include <refrain/foreign.h>
@@ -207,12 +207,18 @@ enum rfn_status rfn_exec_launch(struct rfn_exec *exec, struct rfn_stream *stream
     event.exec_serial = exec->object.serial;
     event.exec_updated = exec->updated;
     event.graph_id = exec->body->capture_id;
+    if (exec->body->plan && event.before.status == RFN_CAPTURE_NONE)
+        status = rfn_guard_launch(&event, device, exec->body);
+    if (status != RFN_OK)
+        return status;
     int code = device->backend->exec_launch(device->impl, exec->native, stream->native);
     if (!code)
     {
         atomic_store_explicit(&device->last_capture, exec->body->capture_id,
                               memory_order_relaxed);
         atomic_store_explicit(&device->last_op, NULL, memory_order_relaxed);
+        if (exec->body->plan)
+            rfn_guard_launched(exec->body);
     }
     return rfn_call_end(&event, device, code);
 }

@@ -1,5 +1,5 @@
 /* Op launches: arguments against tables, operands against memory, then the device. */
-#include "runtime/call.h"
+#include "runtime/guard.h"
 
 #include <inttypes.h>
 #include <refrain/ops.h>
@@ -57,8 +57,14 @@ static enum rfn_status record(struct rfn_device *device, struct rfn_call_event *
 {
     struct rfn_place place[RFN_MAX_OPERANDS];
     enum rfn_status status;
+    char text[256];
     pthread_mutex_lock(&device->lock);
     struct rfn_body *body = rfn_capture_find(device, event);
+    if (body && rfn_guard_tables(body, op, args, -1, text, sizeof text))
+    {
+        pthread_mutex_unlock(&device->lock);
+        return rfn_call_refuse(event, device, RFN_NOTICE_STALE, RFN_INVALID, text);
+    }
     status = place_operands(device, op, args, place);
     struct rfn_recorded *r = NULL;
     if (status == RFN_OK && body)
@@ -80,6 +86,7 @@ static enum rfn_status record(struct rfn_device *device, struct rfn_call_event *
         {
             r = &body->launch[body->launches];
             *r = (struct rfn_recorded) { .op = op };
+            rfn_guard_note_table(r, args);
             status = rfn_pins_reserve(&r->pins, (int32_t)op->operands);
         }
     }
@@ -238,6 +245,12 @@ enum rfn_status rfn_exec_update(struct rfn_exec *exec, int32_t launch, const voi
 
     struct rfn_pins pins = { 0 };
     int code = 0;
+    char text[256];
+    if (rfn_guard_tables(body, op, args, launch, text, sizeof text))
+    {
+        event.graph_id = body->capture_id;
+        return rfn_call_refuse(&event, device, RFN_NOTICE_STALE, RFN_INVALID, text);
+    }
     pthread_mutex_lock(&device->lock);
     status = place_operands(device, op, args, place);
     if (status == RFN_OK)

@@ -56,8 +56,12 @@ struct rfn_recorded
     void *node;
     int32_t ranges; /* that were open around it */
     struct rfn_range range[RFN_RANGE_DEPTH];
+    const void *table; /* its block table; NULL: it has none */
+    int64_t table_stride;
     struct rfn_pins pins;
 };
+
+struct rfn_body_plan; /* runtime/guard.h */
 
 /* What a capture gathers and a graph owns; executables share it, so that a graph can be
  * destroyed while they live. */
@@ -81,7 +85,8 @@ struct rfn_body
     struct rfn_recorded *launch;
     int32_t launches;
     int32_t capacity;
-    struct rfn_pins pins; /* of copies, sets and child graphs */
+    struct rfn_pins pins;       /* of copies, sets and child graphs */
+    struct rfn_body_plan *plan; /* what its updates run, mostly one or none */
 };
 
 struct rfn_graph

@@ -22,7 +22,9 @@
     X(capture_begin) X(capture_end) X(capture_query) X(capture_add_child)                \
     X(graph_instantiate) X(graph_destroy)                                                \
     X(exec_launch) X(exec_upload) X(exec_update) X(exec_destroy)                         \
-    X(region_end) /* of a region in which the thread left a capture open */
+    X(region_end) /* of a region in which the thread left a capture open */              \
+    /* of other headers, with a notice only */                                           \
+    X(attention_plan) X(attention_update) X(attention_forward) X(ladder_prepare)
 /* clang-format on */
 
 enum rfn_call
@@ -37,6 +39,15 @@ enum rfn_call
 const char *rfn_call_name(enum rfn_call call);
 
 #define RFN_CALL_HITS 8
+
+/* What was found in front of a call that was not made, or beside one. */
+enum rfn_notice
+{
+    RFN_NOTICE_NONE = 0,
+    RFN_NOTICE_STALE,  /* a plan or table is not what was recorded */
+    RFN_NOTICE_BUDGET, /* a graph is over the memory budget */
+    RFN_NOTICE_CHURN,  /* the same graph is captured again and again */
+};
 
 /* A call that was made. Pointers live until on_call returns. */
 struct rfn_call_event
@@ -79,7 +90,8 @@ struct rfn_call_event
     int64_t bytes;
     enum rfn_memory_kind dst_kind;
     enum rfn_memory_kind src_kind;
-    int src_on_stack; /* copy_async: pageable, on the calling thread's stack */
+    enum rfn_notice notice; /* the event tells of this only; its sentence is `why` */
+    int src_on_stack;       /* copy_async: pageable, on the calling thread's stack */
 };
 
 /* An access of the host to pinned memory, before it had waited for a copy from or to it. */

@@ -196,7 +196,8 @@ RFN_API enum rfn_status rfn_attention_bind(struct rfn_attention *attention, int3
  * Threads   One at a time.
  * Errors    RFN_INVALID: a length below 1 or below its query length, a page outside the
  *           pool, a table without the pages of a context, an unchanged step that differs
- *           from what the device has. RFN_LIMIT: requests, query length or context past the
+ *           from what the device has, or comes before the update of a plan that advances
+ *           (CAP027). RFN_LIMIT: requests, query length or context past the
  *           limits. After a failed copy the next step has to hand everything over.
  */
 RFN_API enum rfn_status rfn_attention_plan(struct rfn_attention *attention,
@@ -206,13 +207,15 @@ RFN_API enum rfn_status rfn_attention_plan(struct rfn_attention *attention,
 
 /**
  * First node of a step: turns the step buffers into rows, contexts and slots for a bucket.
- * The bucket must hold the requests and the query tokens of the plan: what it has no rows for
- * is dropped. One of no requests is run as one of one.
+ * The bucket must hold the requests and the query tokens of the plan. One of no requests is
+ * run as one of one.
  *
- * Capture   Safe. One node.
+ * Capture   Safe. One node. The launch of a graph that holds it is checked against the plan
+ *           of that time: RFN_INVALID, and nothing runs.
  * Stream    Asynchronous.
  * Threads   One at a time on an attention object.
- * Errors    RFN_LIMIT: a bucket past the limits.
+ * Errors    RFN_LIMIT: a bucket past the limits. RFN_INVALID: one too small for the plan, both
+ *           values named; a second update of a plan that advances (both CAP027).
  */
 RFN_API enum rfn_status rfn_attention_update(struct rfn_attention *attention,
                                              struct rfn_stream *stream,
@@ -226,6 +229,7 @@ RFN_API enum rfn_status rfn_attention_update(struct rfn_attention *attention,
  * Stream    Asynchronous. Allocates nothing.
  * Threads   One at a time on an attention object.
  * Errors    RFN_NOT_READY: the layer is not bound. RFN_LIMIT, RFN_NOT_FOUND: bucket, layer.
+ *           RFN_INVALID: other rows than the update's, both named (CAP027).
  */
 RFN_API enum rfn_status rfn_attention_forward(struct rfn_attention *attention,
                                               struct rfn_stream *stream, int32_t layer,

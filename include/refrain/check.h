@@ -119,6 +119,11 @@ struct rfn_check;
     X(CAP026, host-node, WARNING, PROVED,                                                \
       "every replay calls the host and waits for its function",                          \
       "keep the decision on the device, or call the function behind the replay")         \
+    X(CAP027, stale-plan, ERROR, PROVED,                                                 \
+      "a plan or table is not the one that the update, forward or graph was made for; "  \
+      "the call was refused",                                                            \
+      "plan each step once, for the bucket that runs it, and keep tables at their "      \
+      "capacity stride")                                                                 \
     X(CAP028, output-overwritten, ERROR, PROVED,                                         \
       "a replay writes what work on another stream may still have to read",              \
       "record an event behind the reading work and let the replay's stream wait for "    \

@@ -372,7 +372,9 @@ RFN_API enum rfn_status rfn_host_call(struct rfn_stream *stream, void (*fn)(void
  * Capture   A kernel node (or several); the memory it touches is pinned by the capture.
  * Stream    Asynchronous. No allocation outside captures.
  * Errors    RFN_INVALID, naming operand and both values: the tables, pageable memory or
- *           another device's where device memory is due, a view that leaves its allocation.
+ *           another device's where device memory is due, a view that leaves its allocation;
+ *           in a capture a block table whose row stride is not that of an earlier launch
+ *           (CAP027).
  *           RFN_UNSUPPORTED: no twin for this device.
  */
 RFN_API enum rfn_status rfn_op_launch(struct rfn_stream *stream, const struct rfn_op *op,
@@ -459,7 +461,8 @@ RFN_API enum rfn_status rfn_graph_instantiate(struct rfn_graph *graph,
  * Capture   On a capturing stream: 900 and invalidated. Elsewhere it runs now.
  * Stream    Asynchronous.
  * Errors    RFN_INVALID: memory that it touches was released since, naming it; memory that
- *           was never imported is asked about in check mode only.
+ *           was never imported is asked about in check mode only; a plan that its attention
+ *           updates do not fit, naming both (CAP027).
  */
 RFN_API enum rfn_status rfn_exec_launch(struct rfn_exec *exec, struct rfn_stream *stream);
 
@@ -480,7 +483,8 @@ RFN_API enum rfn_status rfn_exec_upload(struct rfn_exec *exec, struct rfn_stream
  * Errors    As rfn_op_launch; RFN_NOT_FOUND: no such launch (both numbers named), or one
  *           that came in with a child graph; RFN_UNSUPPORTED: another number of kernels, or
  *           of blocks a cluster (sparse_mla with other shapes; both are named). After an
- *           error the launch is what it was.
+ *           error the launch is what it was. RFN_INVALID: a block table with another row
+ *           stride than the graph's other launches were recorded with, both named (CAP027).
  */
 RFN_API enum rfn_status rfn_exec_update(struct rfn_exec *exec, int32_t launch,
                                         const void *args);

@@ -86,7 +86,8 @@ struct rfn_attention
     int32_t slot_used[RFN_ATTENTION_RING]; /* a copy from it was enqueued */
     struct rfn_event *copied[RFN_ATTENTION_RING];
     struct rfn_handed handed;
-    struct rfn_entries *stale; /* [ring][R] what a slot's rows lack of handed.slot's */
+    struct rfn_entries *stale;    /* [ring][R] what a slot's rows lack of handed.slot's */
+    struct rfn_plan_state *state; /* of the last plan; graphs share it */
     struct rfn_layer *layer;
 };
 
@@ -113,8 +114,8 @@ enum rfn_status rfn_plan_check(const struct rfn_attention *attention,
 
 /* The rest of rfn_attention_plan, for a step that was found good, outside captures. */
 enum rfn_status rfn_plan_hand_over(struct rfn_attention *attention,
-                                   struct rfn_stream *stream,
-                                   const struct rfn_step *step);
+                                   struct rfn_stream *stream, const struct rfn_step *step,
+                                   const struct rfn_plan *plan);
 
 /* For those whose launch behind a plan failed: the next step has to hand everything over. */
 void rfn_plan_forget(struct rfn_attention *attention);

@@ -2,7 +2,7 @@
 #include "runtime/attention/attention.h"
 
 #include "kernels/op.h"
-#include "runtime/call.h"
+#include "runtime/guard.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -251,13 +251,15 @@ enum rfn_status rfn_attention_create(struct rfn_device *device,
                         geometry->layers);
     a->device = device;
     a->limits = whole;
-    status = allocate(a);
+    a->state = rfn_plan_state_create();
+    status = a->state ? allocate(a) : RFN_FAIL(RFN_NOMEM, "no memory for a plan's state");
     if (status == RFN_OK)
     {
         *ret_attention = a;
         return RFN_OK;
     }
     release(a);
+    rfn_plan_state_drop(a->state);
     free(a);
     return status;
 }
@@ -276,6 +278,7 @@ enum rfn_status rfn_attention_destroy(struct rfn_attention **attention)
         status = release(a);
     if (status != RFN_OK)
         return status;
+    rfn_plan_state_drop(a->state);
     free(a);
     *attention = NULL;
     return RFN_OK;

@@ -2,7 +2,7 @@
 #include "runtime/attention/attention.h"
 
 #include "kernels/op.h"
-#include "runtime/call.h"
+#include "runtime/guard.h"
 #include "runtime/range.h"
 
 /* Rows [from, from + n) of a view. */
@@ -202,7 +202,9 @@ enum rfn_status rfn_attention_forward(struct rfn_attention *attention,
             RFN_NOT_READY,
             "layer %d of %.64s uses the choice of layer %d, which is not bound", layer,
             a->geometry.name, source);
-    if (bucket->requests == 0)
-        return RFN_OK;
+    int runs;
+    status = rfn_guard_enqueue(a->device, stream, a->state, bucket, 0, &runs);
+    if (status != RFN_OK || bucket->requests == 0)
+        return status;
     return rfn_layer_walk(a, &a->layer[layer], bucket, stream, rfn_op_launch);
 }

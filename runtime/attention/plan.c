@@ -3,7 +3,7 @@
 #include "runtime/attention/attention.h"
 
 #include "kernels/op.h"
-#include "runtime/call.h"
+#include "runtime/guard.h"
 #include "runtime/range.h"
 
 #include <inttypes.h>
@@ -250,6 +250,9 @@ enum rfn_status rfn_plan_check(const struct rfn_attention *attention,
     struct rfn_plan plan = { { step->requests, a->limits.next_n, 1 }, 0, 0 };
     enum rfn_status status =
         step->unchanged ? check_unchanged(a, step, &plan) : check_full(a, step, &plan);
+    if (status == RFN_OK && step->unchanged && a->handed.requests)
+        status = rfn_guard_plan(a->device, a->state, advanced(&a->handed, 0),
+                                a->handed.lens[0]);
     if (status == RFN_OK)
         *ret_plan = plan;
     return status;
@@ -408,10 +411,26 @@ static void remember(struct rfn_attention *a, const struct rfn_step *step, int32
 void rfn_plan_forget(struct rfn_attention *attention)
 {
     attention->handed.valid = 0;
+    attention->state->valid = 0;
+}
+
+/* For the launches that run it. */
+static void note(struct rfn_attention *a, const struct rfn_step *step,
+                 const struct rfn_plan *plan)
+{
+    struct rfn_plan_state *s = a->state;
+    s->valid = 1;
+    s->epoch++;
+    s->requests = step->requests;
+    s->most_tokens = plan->most_tokens;
+    s->short_context = plan->bucket.short_context;
+    s->advance = step->advance;
+    s->planned = rfn_site_here();
 }
 
 enum rfn_status rfn_plan_hand_over(struct rfn_attention *attention,
-                                   struct rfn_stream *stream, const struct rfn_step *step)
+                                   struct rfn_stream *stream, const struct rfn_step *step,
+                                   const struct rfn_plan *plan)
 {
     struct rfn_attention *a = attention;
     enum rfn_status status;
@@ -440,6 +459,7 @@ enum rfn_status rfn_plan_hand_over(struct rfn_attention *attention,
         }
     }
     remember(a, step, slot);
+    note(a, step, plan);
     return RFN_OK;
 }
 
@@ -459,7 +479,7 @@ enum rfn_status rfn_attention_plan(struct rfn_attention *attention,
     if (status == RFN_OK)
         status = rfn_plan_check(a, step, &plan);
     if (status == RFN_OK)
-        status = rfn_plan_hand_over(a, stream, step);
+        status = rfn_plan_hand_over(a, stream, step, &plan);
     if (status == RFN_OK)
         *ret_bucket = plan.bucket;
     return status;

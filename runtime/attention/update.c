@@ -2,7 +2,7 @@
 #include "runtime/attention/attention.h"
 
 #include "kernels/op.h"
-#include "runtime/call.h"
+#include "runtime/guard.h"
 #include "runtime/range.h"
 
 enum rfn_status rfn_bucket_check(const struct rfn_attention *attention,
@@ -39,6 +39,10 @@ enum rfn_status rfn_attention_update(struct rfn_attention *attention,
     if (status != RFN_OK)
         return status;
     RFN_RANGE(RFN_RANGE_UPDATE, bucket->requests, 0, 0);
+    int runs = 0;
+    status = rfn_guard_enqueue(a->device, stream, a->state, bucket, 1, &runs);
+    if (status != RFN_OK)
+        return status;
     /* An idle rank too writes that no row is live. */
     const int64_t R = bucket->requests ? bucket->requests : 1, T = R * bucket->next_n;
     const struct rfn_step_update_args args = {
@@ -55,5 +59,8 @@ enum rfn_status rfn_attention_update(struct rfn_attention *attention,
         .page_tokens = a->geometry.page_tokens,
         .pages = a->limits.pages,
     };
-    return rfn_op_launch(stream, &rfn_op_step_update, &args);
+    status = rfn_op_launch(stream, &rfn_op_step_update, &args);
+    if (status == RFN_OK && runs)
+        rfn_guard_updated(a->state, bucket);
+    return status;
 }

@@ -341,8 +341,11 @@ static void unchanged_steps_are_checked(struct test *t, struct rng *rng)
     step.advance = 1;
     same.requests = 1;
     OK(t, rfn_attention_plan(m.a, m.s, &step, &bucket));
+    OK(t, rfn_attention_update(m.a, m.s, &bucket));
     OK(t, rfn_attention_plan(m.a, m.s, &same, &bucket));
+    OK(t, rfn_attention_update(m.a, m.s, &bucket));
     OK(t, rfn_attention_plan(m.a, m.s, &same, &bucket)); /* 128 */
+    OK(t, rfn_attention_update(m.a, m.s, &bucket));
     OK(t, rfn_stream_sync(m.s));
     OK(t, rfn_attention_view(m.a, 0, &view));
     HOLDS(t, same_bytes(t, view.table.data, l.table, 2 * 4));
@@ -354,7 +357,12 @@ static void unchanged_steps_are_checked(struct test *t, struct rng *rng)
     step.advance = 1;
     l.lens[0] = S - 1;
     OK(t, rfn_attention_plan(m.a, m.s, &step, &bucket));
+    REFUSED(t, rfn_attention_plan(m.a, m.s, &same, &bucket), RFN_INVALID,
+            "has not run|512 tokens|with 511");
+    OK(t, rfn_attention_update(m.a, m.s, &bucket));
+    REFUSED(t, rfn_attention_update(m.a, m.s, &bucket), RFN_INVALID, "a second time");
     OK(t, rfn_attention_plan(m.a, m.s, &same, &bucket));
+    OK(t, rfn_attention_update(m.a, m.s, &bucket));
     REFUSED(t, rfn_attention_plan(m.a, m.s, &same, &bucket), RFN_LIMIT,
             "request 0|513|512");
     OK(t, rfn_stream_sync(m.s));
