@@ -33,26 +33,29 @@ static void say_plan(const struct rfn_plan_state *s, char *text, size_t bytes)
                  s->planned.line);
 }
 
-/* 1 and a sentence when rows with this bucket leave out what was planned. */
+/* 1 and a sentence when rows with this bucket leave out what was planned; `graph` NULL: of a
+ * call. */
 static int too_small(const struct rfn_plan_state *s, const struct rfn_bucket *bucket,
-                     const char *whose, char *text, size_t bytes)
+                     const char *graph, char *text, size_t bytes)
 {
-    char plan[160];
-    say_plan(s, plan, sizeof plan);
-    if (!s->valid)
+    char plan[160], whose[96] = "the bucket";
+    if (!s->valid || (bucket->requests >= s->requests &&
+                      (!s->requests || (bucket->next_n >= s->most_tokens &&
+                                        (s->short_context || !bucket->short_context)))))
         return 0;
+    say_plan(s, plan, sizeof plan);
+    if (graph)
+        snprintf(whose, sizeof whose, "graph \"%.64s\"", graph);
     if (bucket->requests < s->requests)
         snprintf(text, bytes, "%s has %d requests, but %s has rows for %d", plan,
                  s->requests, whose, bucket->requests);
-    else if (s->requests && bucket->next_n < s->most_tokens)
+    else if (bucket->next_n < s->most_tokens)
         snprintf(text, bytes,
                  "%s has %d query tokens of a request, but %s has rows for %d", plan,
                  s->most_tokens, whose, bucket->next_n);
-    else if (s->requests && bucket->short_context && !s->short_context)
+    else
         snprintf(text, bytes, "%s has contexts past top-k, but %s is for short ones",
                  plan, whose);
-    else
-        return 0;
     return 1;
 }
 
@@ -185,7 +188,7 @@ enum rfn_status rfn_guard_enqueue(struct rfn_device *device, struct rfn_stream *
         *ret_runs = 1;
         struct rfn_bucket rows = *bucket;
         rows.short_context = update ? 0 : bucket->short_context;
-        wrong = too_small(state, &rows, "the bucket", text, sizeof text) ||
+        wrong = too_small(state, &rows, NULL, text, sizeof text) ||
                 (update && runs_again(state, 1, text, sizeof text));
         if (!wrong && !update && state->updated.next_n &&
             !same_rows(&state->updated, bucket) && !state->unfollowed)
@@ -208,12 +211,11 @@ void rfn_guard_updated(struct rfn_plan_state *state, const struct rfn_bucket *bu
 enum rfn_status rfn_guard_launch(struct rfn_call_event *event, struct rfn_device *device,
                                  const struct rfn_body *body)
 {
-    char text[TEXT_BYTES], whose[96];
+    char text[TEXT_BYTES];
     for (const struct rfn_body_plan *p = body->plan; p; p = p->next)
     {
         const struct rfn_plan_state *s = p->state;
-        snprintf(whose, sizeof whose, "graph \"%.64s\"", body->name);
-        int wrong = too_small(s, &p->bucket, whose, text, sizeof text) ||
+        int wrong = too_small(s, &p->bucket, body->name, text, sizeof text) ||
                     runs_again(s, p->updates, text, sizeof text);
         if (!wrong && !p->updates && s->updated.next_n && !s->unfollowed &&
             !same_rows(&s->updated, &p->bucket))
