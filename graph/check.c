@@ -1,6 +1,7 @@
 #define RFN_NO_SITES
 #include "graph/ledger.h"
 #include "graph/rules.h"
+#include "graph/seen.h"
 #include "runtime/object.h"
 
 #include <pthread.h>
@@ -94,6 +95,7 @@ enum rfn_status rfn_check_create(struct rfn_device *device, struct rfn_check **r
     pthread_mutex_lock(&check->lock);
     check->rules.touches = rfn_device_touches(device, NULL, 0); /* not of our time */
     pthread_mutex_unlock(&check->lock);
+    rfn_seen_attach(device);
     *ret_check = check;
     return RFN_OK;
 
@@ -204,4 +206,36 @@ enum rfn_status rfn_check_ledger(struct rfn_check *check, uint64_t capture_id, i
         return RFN_FAIL(RFN_NOT_FOUND, "check_ledger: entry %d of %d of capture %llu", i,
                         items, (unsigned long long)capture_id);
     return RFN_OK;
+}
+
+enum rfn_status rfn_check_watch(struct rfn_check *check, const char *name,
+                                const void *address, int64_t bytes)
+{
+    if (!check || !name || !address || bytes <= 0)
+        return RFN_FAIL(RFN_INVALID, "check_watch: %s",
+                        !check     ? "check is NULL"
+                        : !name    ? "name is NULL"
+                        : !address ? "address is NULL"
+                                   : "there are no bytes to watch");
+    if (bytes > RFN_SEEN_BYTES)
+        return RFN_FAIL(RFN_LIMIT, "check_watch: %lld bytes of '%.47s'; %d are the most",
+                        (long long)bytes, name, RFN_SEEN_BYTES);
+    pthread_mutex_lock(&check->lock);
+    int watched = rfn_rules_watch(&check->rules, name, address, bytes);
+    pthread_mutex_unlock(&check->lock);
+    return watched ? RFN_OK
+                   : RFN_FAIL(RFN_LIMIT,
+                              "check_watch: '%.47s' would be number %d; %d are "
+                              "the most",
+                              name, RFN_RULES_WATCHES + 1, RFN_RULES_WATCHES);
+}
+
+enum rfn_status rfn_check_require(struct rfn_check *check, int32_t captures)
+{
+    if (!check)
+        return RFN_FAIL(RFN_INVALID, "check_require: check is NULL");
+    pthread_mutex_lock(&check->lock);
+    int32_t ended = check->rules.ended;
+    pthread_mutex_unlock(&check->lock);
+    return ended >= captures ? RFN_OK : rfn_seen_too_few(check->device, ended, captures);
 }

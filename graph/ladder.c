@@ -1,7 +1,7 @@
 #define RFN_NO_SITES
 #include "graph/ladder.h"
 #include "runtime/attention/attention.h"
-#include "runtime/error.h"
+#include "runtime/call.h"
 #include "runtime/range.h"
 
 #include <inttypes.h>
@@ -151,7 +151,7 @@ static enum rfn_status drop(struct rfn_ladder *l, struct rfn_rung *rung)
         l->last = NULL;
     l->info.graphs--;
     l->info.memory_bytes -= rung->bytes;
-    *rung = (struct rfn_rung) { 0 };
+    *rung = (struct rfn_rung) { .captures = rung->captures };
     return status;
 }
 
@@ -326,6 +326,42 @@ static enum rfn_status instantiate(struct rfn_ladder *l, struct rfn_graph *graph
     return status;
 }
 
+/* Tells a checker of the graph that was just made. */
+static void notice(struct rfn_ladder *l, const struct rfn_rung *rung,
+                   enum rfn_notice what, const char *text)
+{
+    struct rfn_call_event event;
+    if (rfn_call_begin(&event, l->device, RFN_CALL_ladder_prepare, NULL) != RFN_OK)
+        return;
+    event.site = l->site;
+    event.graph_id = rung->exec->body->capture_id;
+    rfn_call_notice(&event, l->device, what, RFN_OK, text);
+}
+
+static void over_budget(struct rfn_ladder *l, const struct rfn_rung *rung,
+                        const char *name)
+{
+    char text[192];
+    snprintf(text, sizeof text,
+             "the graph of %s takes %" PRId64 " bytes; the ladder's budget is %" PRId64,
+             name, rung->bytes, l->budget_bytes);
+    notice(l, rung, RFN_NOTICE_BUDGET, text);
+}
+
+static void look_for_churn(struct rfn_ladder *l, const struct rfn_rung *rung,
+                           const char *name)
+{
+    char text[224];
+    if (rung->captures <= RFN_LADDER_CAPTURES)
+        return;
+    snprintf(
+        text, sizeof text,
+        "%s is captured for the %dth time: %d graphs went to keep a budget of %" PRId64
+        " bytes",
+        name, rung->captures, l->info.evictions, l->budget_bytes);
+    notice(l, rung, RFN_NOTICE_CHURN, text);
+}
+
 /* Makes room under the budget for `bytes` more. */
 static enum rfn_status evict(struct rfn_ladder *l, int64_t bytes, const char *name)
 {
@@ -365,6 +401,8 @@ static enum rfn_status prepare(struct rfn_ladder *l, const struct rfn_bucket *bu
     int stepped = step_out(l->device, &mode);
     status = instantiate(l, graph, name, &made);
     rfn_graph_destroy(&graph); /* the executable holds what it needs */
+    if (!status && l->budget_bytes && made.bytes > l->budget_bytes)
+        over_budget(l, &made, name);
     if (!status)
         status = evict(l, made.bytes, name);
     if (status)
@@ -373,7 +411,9 @@ static enum rfn_status prepare(struct rfn_ladder *l, const struct rfn_bucket *bu
     if (status)
         return status;
     made.used = ++l->clock;
+    made.captures = rung->captures + 1;
     *rung = made;
+    look_for_churn(l, rung, name);
     l->info.graphs++;
     l->info.captures++;
     l->info.memory_bytes += made.bytes;
@@ -386,6 +426,7 @@ enum rfn_status rfn_ladder_prepare(struct rfn_ladder *ladder, int32_t requests,
     if (!ladder)
         return RFN_FAIL(RFN_INVALID, "ladder_prepare: ladder is NULL");
     struct rfn_ladder *l = ladder;
+    l->site = rfn_site_here();
     if (requests < 0)
         return RFN_FAIL(RFN_INVALID, "ladder_prepare: %d requests", requests);
     int32_t b = 0;

@@ -16,8 +16,12 @@ struct rfn_rung
 {
     struct rfn_exec *exec; /* NULL: not captured */
     int64_t bytes;
-    uint64_t used; /* the ladder's clock at its capture or last replay */
+    uint64_t used;    /* the ladder's clock at its capture or last replay */
+    int32_t captures; /* ever */
 };
+
+/* A bucket captured more often than this is churn (CAP047). */
+#define RFN_LADDER_CAPTURES 4
 
 struct rfn_ladder
 {
@@ -36,6 +40,7 @@ struct rfn_ladder
     struct rfn_event *done; /* behind a plan whose launch failed: */
     int astray;             /* there is one, and no launch behind it yet */
 
+    struct rfn_site site; /* of the prepare under way */
     uint64_t clock;
     struct rfn_ladder_info info;
     int32_t buckets;

@@ -98,8 +98,19 @@ const struct rfn_rules_event *rfn_rule_event(const struct rfn_rules *rules,
 void rfn_rule_unjoined(struct rfn_rules *rules, const struct rfn_rules_capture *open,
                        const struct rfn_call_event *event);
 
-/* rules_replay.c: 027, 046, 047, which those who decide them tell of */
+/* rules_replay.c: 027, 031, 046, 047, 051, 054, which those who decide them tell of */
 void rfn_rule_notice(struct rfn_rules *rules, const struct rfn_call_event *event);
+
+/* rules_state.c: 035, 053, 055 */
+void rfn_rule_relaxed(struct rfn_rules *rules, const struct rfn_call_event *event);
+void rfn_rule_watch_begin(const struct rfn_rules *rules, struct rfn_rules_capture *open);
+void rfn_rule_watch_end(struct rfn_rules *rules, const struct rfn_rules_capture *open,
+                        const struct rfn_call_event *event);
+/* Which threads capture, on whatever device: what all checkers of the process share. */
+void rfn_rule_device_begin(struct rfn_rules *rules, const struct rfn_rules_capture *open);
+void rfn_rule_device_end(const struct rfn_rules *rules, uint64_t capture_id);
+void rfn_rule_device_leave(const struct rfn_rules *rules);
+void rfn_rule_device_work(struct rfn_rules *rules, const struct rfn_call_event *event);
 
 /* rules_order.c: 028, 029, 048; follows every call */
 void rfn_rule_order(struct rfn_rules *rules, const struct rfn_call_event *event);

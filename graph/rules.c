@@ -41,6 +41,7 @@ void rfn_rules_release(struct rfn_rules *rules)
     free(rules->copy);
     free(rules->pool);
     rfn_order_destroy(rules->order);
+    rfn_rule_device_leave(rules);
     *rules = (struct rfn_rules) { 0 };
 }
 
@@ -130,12 +131,15 @@ static struct rfn_rules_capture *capture_opened(struct rfn_rules *rules,
     };
     if (event->name)
         snprintf(open->name, sizeof open->name, "%s", event->name);
+    rfn_rule_watch_begin(rules, open);
+    rfn_rule_device_begin(rules, open);
     return open;
 }
 
 static void capture_closed(struct rfn_rules *rules, struct rfn_rules_capture *open)
 {
     size_t behind = (size_t)(&rules->open[rules->opens] - (open + 1));
+    rfn_rule_device_end(rules, open->id);
     memmove(open, open + 1, behind * sizeof *open);
     rules->opens--;
 }
@@ -154,6 +158,8 @@ static void capture_ended(struct rfn_rules *rules, const struct rfn_call_event *
         return;
     }
     rfn_rule_end(rules, open, event);
+    rfn_rule_watch_end(rules, open, event);
+    rules->ended += !event->code;
     capture_closed(rules, open);
 }
 
@@ -442,6 +448,11 @@ void rfn_rules_feed(struct rfn_rules *rules, const struct rfn_call_event *event)
         return;
     }
     apply(rules, event);
+    if (rules->reports == reports)
+    {
+        rfn_rule_relaxed(rules, event);
+        rfn_rule_device_work(rules, event);
+    }
     rfn_rule_order(rules, event);
     int reported = rules->reports > reports;
     note_hits(rules, event, reported);

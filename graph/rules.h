@@ -29,8 +29,13 @@
  *                               010 not own, refused
  *   capture_begin               013 on a blocking or per-thread stream
  *   capture_end                 014 (904; at the fork), 033 (908), 034 (901; at the culprit),
- *                               045 no kernel
- *   notice of a refused call    027 decided where the call is (runtime/guard.h)
+ *                               045 no kernel; 053 watched memory has changed, beside any
+ *   notice                      027, 031, 046, 047, 051, 054: decided where the call is made
+ *   copy, set, host_call,       055 not own, done, while the thread captures on another device
+ *   op_launch, no node              that has a checker too
+ *   stream_query, event_query,  035 own, let through by relaxed mode
+ *   graph_instantiate,
+ *   exec_destroy
  *   exec_launch, done           048 its own last launch, 029 one of another executable with
  *                                   memory that either writes, 028 a read of what it writes:
  *                                   is not ordered before it (graph/order.h)
@@ -65,6 +70,7 @@
 #define RFN_RULES_COPIES 256 /* sites of copies */
 #define RFN_RULES_POOLS 512  /* pools of op launches */
 #define RFN_RULES_MEMBERS 16 /* streams of a capture that are told apart */
+#define RFN_RULES_WATCHES 16
 #define RFN_RULES_REGION 128 /* bytes of a region's text */
 
 struct rfn_rules_finding
@@ -118,7 +124,8 @@ struct rfn_rules_capture
     int hit;       /* a call that was seen invalidated it: */
     int explained; /* and was reported */
     struct rfn_rules_where culprit;
-    int left; /* CAP032 was reported */
+    int left;                            /* CAP032 was reported */
+    uint64_t watched[RFN_RULES_WATCHES]; /* digests at its begin */
     struct rfn_rules_member member[RFN_RULES_MEMBERS];
     int32_t members;
     int crowded; /* there were more */
@@ -151,6 +158,13 @@ struct rfn_rules_pool
     const char *operand;
 };
 
+struct rfn_rules_watch
+{
+    char name[48];
+    const void *address;
+    int64_t bytes; /* 0: none */
+};
+
 struct rfn_order; /* graph/order.h */
 
 struct rfn_rules
@@ -173,7 +187,9 @@ struct rfn_rules
     uint64_t copies;
     uint64_t pools;
     struct rfn_order *order;
-    int touches; /* already reported */
+    struct rfn_rules_watch watch[RFN_RULES_WATCHES];
+    int32_t ended; /* captures seen to their end */
+    int touches;   /* already reported */
 };
 
 enum rfn_status rfn_rules_init(struct rfn_rules *rules);
@@ -185,6 +201,10 @@ void rfn_rules_feed(struct rfn_rules *rules, const struct rfn_call_event *event)
  * before is left out. */
 void rfn_rules_touched(struct rfn_rules *rules, const struct rfn_touch *touch, int kept,
                        int all);
+
+/* Watches host memory; 0: there is no place. */
+int rfn_rules_watch(struct rfn_rules *rules, const char *name, const void *address,
+                    int64_t bytes);
 
 /* Whether a capture was seen to begin and not to end. */
 int rfn_rules_is_open(const struct rfn_rules *rules, uint64_t capture_id);

@@ -24,7 +24,8 @@
     X(exec_launch) X(exec_upload) X(exec_update) X(exec_destroy)                         \
     X(region_end) /* of a region in which the thread left a capture open */              \
     /* of other headers, with a notice only */                                           \
-    X(attention_plan) X(attention_update) X(attention_forward) X(ladder_prepare)
+    X(attention_plan) X(attention_update) X(attention_forward) X(ladder_prepare)         \
+    X(replay_compare) X(check_create) X(check_require)
 /* clang-format on */
 
 enum rfn_call
@@ -44,9 +45,12 @@ const char *rfn_call_name(enum rfn_call call);
 enum rfn_notice
 {
     RFN_NOTICE_NONE = 0,
-    RFN_NOTICE_STALE,  /* a plan or table is not what was recorded */
-    RFN_NOTICE_BUDGET, /* a graph is over the memory budget */
-    RFN_NOTICE_CHURN,  /* the same graph is captured again and again */
+    RFN_NOTICE_STALE,   /* a plan or table is not what was recorded */
+    RFN_NOTICE_BUDGET,  /* a graph is over the memory budget */
+    RFN_NOTICE_CHURN,   /* the same graph is captured again and again */
+    RFN_NOTICE_DIFFERS, /* a replay gave other bytes than the eager step */
+    RFN_NOTICE_SLOW,    /* the environment makes launches wait */
+    RFN_NOTICE_UNSEEN,  /* a capture that the observer saw nothing of */
 };
 
 /* A call that was made. Pointers live until on_call returns. */

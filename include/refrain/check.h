@@ -133,6 +133,10 @@ struct rfn_check;
       "order",                                                                           \
       "launch them on one stream, or let the second stream wait for an event behind "    \
       "the first launch")                                                                \
+    X(CAP031, replay-differs, ERROR, PROVED,                                             \
+      "a replay gave other bytes than the same step run eagerly",                        \
+      "look for what the capture baked: scalars, shapes, addresses, work that went "     \
+      "elsewhere")                                                                       \
     X(CAP032, left-open, ERROR, PROVED,                                                  \
       "a capture was still open when what it belongs to went away",                      \
       "end every capture on every path, errors included")                                \
@@ -142,6 +146,10 @@ struct rfn_check;
     X(CAP034, first-offender, ERROR, PROVED,                                             \
       "a capture was lost to a call that no other rule speaks of",                       \
       "move that call out of the capture")                                               \
+    X(CAP035, relaxed-unsafe, WARNING, PROVED,                                           \
+      "a call that stream capture forbids was let through by relaxed mode; what it "     \
+      "decides is baked",                                                                \
+      "make the call outside the capture, and capture in thread-local mode")             \
     X(CAP037, baked-tensor-map, INFO, HEURISTIC,                                         \
       "a kernel takes a tensor map by value, so an address and extents are baked "       \
       "where no update of a pointer reaches them",                                       \
@@ -154,11 +162,32 @@ struct rfn_check;
       "a graph without a kernel came out of a capture",                                  \
       "look whether the work went to another stream, or do not capture where there "     \
       "is none")                                                                         \
+    X(CAP046, graph-budget, WARNING, PROVED,                                             \
+      "one graph alone takes more than the memory budget of its ladder",                 \
+      "raise the budget, or capture smaller buckets")                                    \
+    X(CAP047, recapture-churn, WARNING, HEURISTIC,                                       \
+      "the same bucket is captured again and again",                                     \
+      "raise the ladder's budget, or use fewer buckets, so that its graphs stay")        \
     X(CAP048, in-flight-twice, WARNING, PROVED,                                          \
       "an executable is launched on another stream while its last launch was not "       \
       "waited for",                                                                      \
       "let the second stream wait for an event behind the first launch, or make one "    \
       "executable a stream")                                                             \
+    X(CAP051, blocking-environment, WARNING, PROVED,                                     \
+      "the environment makes every launch wait for its end",                             \
+      "unset it for anything but the search for a fault: it hides races and costs "      \
+      "what graphs save")                                                                \
+    X(CAP053, host-side-effect, WARNING, PROVED,                                         \
+      "a captured function changed host memory that it was said to leave alone: no "     \
+      "replay does that again",                                                          \
+      "move the change to the caller, behind the launch")                                \
+    X(CAP054, not-attached, ERROR, PROVED,                                               \
+      "a capture that was to be checked was not seen",                                   \
+      "attach the checker before the first capture, on the device that captures")        \
+    X(CAP055, other-device, ERROR, PROVED,                                               \
+      "work goes to another device while the thread captures: it runs now, never at "    \
+      "replay",                                                                          \
+      "launch on the device that captures, or capture there too")                        \
     X(CAP056, whole-cache-copy, ERROR, PROVED,                                           \
       "a captured copy moves a whole cache at every replay",                             \
       "hand the pool over as a view with other strides; a swap of an axis of "           \
@@ -279,7 +308,7 @@ RFN_API const struct rfn_rule_info *rfn_rule_query(enum rfn_rule rule);
 /**
  * Attaches a checker to a device.
  *
- * Capture   Outside captures; one that is already open is not seen.
+ * Capture   Outside captures; one that is already open is not seen, and is a finding (CAP054).
  * Threads   One at a time on a device.
  * Errors    RFN_BUSY: the device has one. RFN_NOMEM.
  */
@@ -295,6 +324,30 @@ RFN_API enum rfn_status rfn_check_create(struct rfn_device *device,
  *           naming it.
  */
 RFN_API enum rfn_status rfn_check_destroy(struct rfn_check **check);
+
+/**
+ * Watches host memory: when it has other bytes at the end of a capture than at its begin,
+ * there is a finding (CAP053). For counters and flags that a captured function might change.
+ * The memory is plain host memory that stays readable as long as the checker; whatever else
+ * changes it during a capture is found too. `name` is copied, and cut at 47 bytes.
+ *
+ * Capture   Safe; open captures are watched from now on.
+ * Threads   Any.
+ * Errors    RFN_INVALID: NULL, or no bytes. RFN_LIMIT: 16 are watched already, or more than
+ *           1 MiB.
+ */
+RFN_API enum rfn_status rfn_check_watch(struct rfn_check *check, const char *name,
+                                        const void *address, int64_t bytes);
+
+/**
+ * Says that by now at least so many captures have been seen from begin to end; a finding
+ * (CAP054) when they were not. For the end of a program that was asked to check its captures.
+ *
+ * Capture   Safe. Touches no device.
+ * Threads   Any.
+ * Errors    RFN_NOT_FOUND: fewer were seen, both numbers named. RFN_INVALID: no checker.
+ */
+RFN_API enum rfn_status rfn_check_require(struct rfn_check *check, int32_t captures);
 
 /**
  * How many findings there are: equal sites in one capture count once, and a site that gave
@@ -364,6 +417,7 @@ RFN_API enum rfn_status rfn_check_ledger(struct rfn_check *check, uint64_t captu
 #ifndef RFN_NO_SITES
 #define rfn_region_end() RFN_SITED(rfn_region_end())
 #define rfn_check_create(...) RFN_SITED(rfn_check_create(__VA_ARGS__))
+#define rfn_check_require(...) RFN_SITED(rfn_check_require(__VA_ARGS__))
 #define rfn_check_destroy(...) RFN_SITED(rfn_check_destroy(__VA_ARGS__))
 #endif
 

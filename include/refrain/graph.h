@@ -147,7 +147,58 @@ RFN_API enum rfn_status rfn_ladder_query(struct rfn_ladder *ladder,
 RFN_API struct rfn_exec *rfn_ladder_exec(struct rfn_ladder *ladder, int32_t i,
                                          struct rfn_bucket *ret_bucket);
 
+/* ---- replay against eager -------------------------------------------------------- */
+
+/* What a step writes. */
+struct rfn_replay_output
+{
+    const char *name;
+    void *address; /* device or pinned memory */
+    int64_t bytes;
+    int64_t row_bytes; /* 0: it has no rows */
+};
+
+struct rfn_replay_desc
+{
+    struct rfn_stream *stream; /* everything is enqueued here */
+    int32_t cases;             /* lengths, batches, whatever a sweep is over */
+    int32_t outputs;
+    const struct rfn_replay_output *output;
+    /* Sets the inputs of a case, the same at every call; before each of the two runs. */
+    enum rfn_status (*set)(void *ctx, struct rfn_stream *stream, int32_t i);
+    enum rfn_status (*eager)(void *ctx, struct rfn_stream *stream, int32_t i);
+    enum rfn_status (*replay)(void *ctx, struct rfn_stream *stream, int32_t i);
+    void *ctx;
+};
+
+/* The first byte that differs, and how many do. */
+struct rfn_replay_difference
+{
+    int64_t bytes; /* in all; 0: none, and nothing below is set */
+    int32_t i;     /* the case */
+    const char *output;
+    int64_t offset; /* in the output */
+    int64_t row;    /* -1: it has no rows */
+    uint8_t eager;
+    uint8_t replay;
+};
+
+/**
+ * Runs each case eagerly and by replay, over outputs filled with poison, and compares the
+ * bytes. Outputs that no run writes hold poison in both and agree. A difference is a finding
+ * of an attached checker (CAP031), with the first byte.
+ *
+ * Capture   Refused in one: it waits for the stream.
+ * Stream    Blocks the host, twice a case.
+ * Threads   One at a time with what the callbacks use.
+ * Errors    What a callback returned; RFN_INVALID: NULL, nothing to compare, or an output
+ *           that is not of the stream's device, RFN_NOMEM. *ret is untouched then.
+ */
+RFN_API enum rfn_status rfn_replay_compare(const struct rfn_replay_desc *desc,
+                                           struct rfn_replay_difference *ret);
+
 #ifndef RFN_NO_SITES
+#define rfn_replay_compare(...) RFN_SITED(rfn_replay_compare(__VA_ARGS__))
 #define rfn_ladder_create(...) RFN_SITED(rfn_ladder_create(__VA_ARGS__))
 #define rfn_ladder_destroy(...) RFN_SITED(rfn_ladder_destroy(__VA_ARGS__))
 #define rfn_ladder_prepare(...) RFN_SITED(rfn_ladder_prepare(__VA_ARGS__))

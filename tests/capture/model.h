@@ -74,6 +74,7 @@ static inline void model_open(struct step *s, struct model *m)
         .out = model_view(s, m, T, g->heads, g->v_elems),
     };
     WORKS(s, rfn_attention_bind(m->attention, 0, &caches, &io));
+    WORKS(s, rfn_device_sync(s->device)); /* the sets went to the legacy stream */
     m->width = MODEL_PAGES;
     for (int b = 0; b < MODEL_REQUESTS; b++)
     {

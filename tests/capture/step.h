@@ -217,7 +217,8 @@ static inline void step_replay(struct step *s, struct rfn_graph *graph)
 /* Rules of calls that need be in no capture. */
 static inline int step_anywhere(enum rfn_rule rule)
 {
-    return rule == RFN_CAP017 || rule == RFN_CAP018 || rule == RFN_CAP027;
+    return rule == RFN_CAP017 || rule == RFN_CAP018 || rule == RFN_CAP027 ||
+           rule == RFN_CAP031 || rule == RFN_CAP051 || rule == RFN_CAP054;
 }
 
 /* Prints all findings and checks that there is exactly one, of this rule and this place;

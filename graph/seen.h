@@ -1,0 +1,16 @@
+/* What a checker says of its own attachment: 051, 054. */
+#ifndef RFN_GRAPH_SEEN_H
+#define RFN_GRAPH_SEEN_H
+
+#include "runtime/observe.h"
+
+#define RFN_SEEN_BYTES (1 << 20) /* of one watch */
+
+/* A checker was attached: what it can tell of is less than asked for when captures are open,
+ * and other than usual when launches wait. */
+void rfn_seen_attach(struct rfn_device *device);
+
+enum rfn_status rfn_seen_too_few(struct rfn_device *device, int32_t ended,
+                                 int32_t captures);
+
+#endif
