@@ -14,6 +14,7 @@ struct rfn_check
     pthread_mutex_t lock; /* over rules and ledger; no device call is made under it */
     struct rfn_rules rules;
     struct rfn_ledger ledger;
+    uint64_t dries; /* dry runs, ever */
 };
 
 #define TOUCHES 256 /* reported apart; what a device counts beyond is counted */
@@ -238,4 +239,39 @@ enum rfn_status rfn_check_require(struct rfn_check *check, int32_t captures)
     int32_t ended = check->rules.ended;
     pthread_mutex_unlock(&check->lock);
     return ended >= captures ? RFN_OK : rfn_seen_too_few(check->device, ended, captures);
+}
+
+/* The dry run that is open, and the stream that it is of; 0: none. */
+static uint64_t dry_of(struct rfn_check *check, uint64_t *ret_stream)
+{
+    pthread_mutex_lock(&check->lock);
+    uint64_t id = check->rules.dry;
+    for (int32_t i = 0; id && i < check->rules.opens; i++)
+        if (check->rules.open[i].id == id)
+            *ret_stream = check->rules.open[i].stream;
+    pthread_mutex_unlock(&check->lock);
+    return id;
+}
+
+enum rfn_status rfn_check_dry_begin(struct rfn_check *check, struct rfn_stream *stream,
+                                    const char *name)
+{
+    uint64_t of = 0;
+    if (!check)
+        return RFN_FAIL(RFN_INVALID, "check_dry_begin: check is NULL");
+    if (dry_of(check, &of))
+        return RFN_FAIL(RFN_BUSY, "check_dry_begin: one of stream %llu is open",
+                        (unsigned long long)of);
+    return rfn_dry_begin(check->device, stream, name, RFN_RULES_DRY | ++check->dries);
+}
+
+enum rfn_status rfn_check_dry_end(struct rfn_check *check, struct rfn_stream *stream)
+{
+    uint64_t of = 0;
+    if (!check)
+        return RFN_FAIL(RFN_INVALID, "check_dry_end: check is NULL");
+    uint64_t id = dry_of(check, &of);
+    if (!id)
+        return RFN_FAIL(RFN_NOT_FOUND, "check_dry_end: no dry run is open");
+    return rfn_dry_end(check->device, stream, of, id);
 }

@@ -43,14 +43,15 @@ size_t rfn_finding_text(const struct rfn_finding *finding, char *text, size_t by
     int n = snprintf(
         text, text ? bytes : 0,
         "%s%s: %s %s %s (%s): %s. Fix: %s. [%s%s%s%s by thread %llu, %lld time%s, "
-        "capture %llu %s%s]%s%s\n",
+        "%s %llu %s%s]%s%s\n",
         file[0] ? file : "(no site)", site,
         (unsigned)finding->severity < 3 ? severity[finding->severity] : "?", rule->id,
         rule->name, finding->confidence == RFN_PROVED ? "proved" : "heuristic",
         or_empty(finding->why), or_empty(finding->fix), region, region[0] ? ": " : "",
         or_empty(finding->api), stream, (unsigned long long)finding->thread,
         (long long)finding->count, finding->count == 1 ? "" : "s",
-        (unsigned long long)finding->capture_id,
+        finding->capture_id >> 63 ? "dry run" : "capture",
+        (unsigned long long)(finding->capture_id & INT64_MAX),
         (unsigned)finding->status_after < 3 ? status[finding->status_after] : "?", code,
         driver[0] ? " The device said: " : "", driver);
     return n > 0 ? (size_t)n : 0;

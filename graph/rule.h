@@ -9,6 +9,7 @@
 enum
 {
     RFN_RULE_INVALID = 1, /* of an event whose capture is over or lost */
+    RFN_RULE_NOT_READY = 600,
     RFN_RULE_REFUSED = 900,
     RFN_RULE_INVALIDATED = 901,
     RFN_RULE_MERGE = 902,
@@ -63,6 +64,8 @@ void rfn_say_memory(struct rfn_sentence *s, enum rfn_memory_kind kind,
 void rfn_say_capture(struct rfn_sentence *s, const struct rfn_rules_capture *open);
 /* " at step.c:10", nothing without a site */
 void rfn_say_site(struct rfn_sentence *s, const struct rfn_site *site);
+/* "was", in a dry run "would be" */
+const char *rfn_say_was(const struct rfn_call_event *event);
 /* How a call ended that has no place in a capture; `passed` when it did what was asked. */
 void rfn_say_outcome(struct rfn_sentence *s, const struct rfn_call_event *event,
                      enum rfn_capture_status status, const char *passed);
@@ -100,6 +103,12 @@ void rfn_rule_unjoined(struct rfn_rules *rules, const struct rfn_rules_capture *
 
 /* rules_replay.c: 027, 031, 046, 047, 051, 054, which those who decide them tell of */
 void rfn_rule_notice(struct rfn_rules *rules, const struct rfn_call_event *event);
+
+/* rules_dry.c: what the call would be, were the dry run a capture; a call of none is itself.
+ * 034 for what such a capture would be lost to. */
+struct rfn_call_event rfn_rule_dry(struct rfn_rules *rules,
+                                   const struct rfn_call_event *event);
+int rfn_rule_dry_lost(struct rfn_rules *rules, const struct rfn_call_event *event);
 
 /* rules_state.c: 035, 053, 055 */
 void rfn_rule_relaxed(struct rfn_rules *rules, const struct rfn_call_event *event);

@@ -159,7 +159,7 @@ static void capture_ended(struct rfn_rules *rules, const struct rfn_call_event *
     }
     rfn_rule_end(rules, open, event);
     rfn_rule_watch_end(rules, open, event);
-    rules->ended += !event->code;
+    rules->ended += !event->code && !(open->id & RFN_RULES_DRY);
     capture_closed(rules, open);
 }
 
@@ -447,16 +447,17 @@ void rfn_rules_feed(struct rfn_rules *rules, const struct rfn_call_event *event)
         rfn_rule_notice(rules, event);
         return;
     }
-    apply(rules, event);
-    if (rules->reports == reports)
+    const struct rfn_call_event seen = rfn_rule_dry(rules, event);
+    apply(rules, &seen);
+    if (rules->reports == reports && !rfn_rule_dry_lost(rules, &seen))
     {
-        rfn_rule_relaxed(rules, event);
-        rfn_rule_device_work(rules, event);
+        rfn_rule_relaxed(rules, &seen);
+        rfn_rule_device_work(rules, &seen);
     }
-    rfn_rule_order(rules, event);
+    rfn_rule_order(rules, event); /* what is done is done */
     int reported = rules->reports > reports;
-    note_hits(rules, event, reported);
-    rfn_rule_track(rules, event);
-    rfn_rule_note_copy(rules, event, reported);
-    rfn_rule_note_pools(rules, event);
+    note_hits(rules, &seen, reported);
+    rfn_rule_track(rules, &seen);
+    rfn_rule_note_copy(rules, &seen, reported);
+    rfn_rule_note_pools(rules, &seen);
 }

@@ -44,6 +44,9 @@
  *   the host, touching pinned   017 the target, 018 the source of a copy that it has not
  *   memory                          waited for
  *
+ * In a dry run calls are judged as they would be in a capture (rules_dry.c): on its streams
+ * they count as nodes, and what a capture refuses without another rule is 034 at once.
+ *
  * Beside another finding:
  *   013 stands beside all others: it speaks of the capture, not of a call.
  *   034 only for a culprit that gave no finding itself, of whatever capture: stream_query and
@@ -58,6 +61,9 @@
 #include "runtime/observe.h"
 
 #include <refrain/check.h>
+
+/* Ids of dry runs (rfn_check_dry_begin), which are no captures of the device's. */
+#define RFN_RULES_DRY (UINT64_C(1) << 63)
 
 /* Findings are preallocated, so that a full heap loses none; past these one further finding
  * says how many were not kept. An error that finds no room takes that of the oldest finding
@@ -189,7 +195,10 @@ struct rfn_rules
     struct rfn_order *order;
     struct rfn_rules_watch watch[RFN_RULES_WATCHES];
     int32_t ended; /* captures seen to their end */
-    int touches;   /* already reported */
+    uint64_t dry;  /* the dry run that is open, 0: none */
+    int32_t dry_nodes;
+    int32_t dry_kernels;
+    int touches; /* already reported */
 };
 
 enum rfn_status rfn_rules_init(struct rfn_rules *rules);

@@ -153,7 +153,8 @@ void rfn_rule_unjoined(struct rfn_rules *rules, const struct rfn_rules_capture *
         rfn_say(&s, " here, and of its %u nodes the origin has waited for %u: the end",
                 m->known.work[i], open->member[0].known.work[i]);
         rfn_say_site(&s, &event->site);
-        rfn_say(&s, " was refused with %d, and there is no graph", event->code);
+        rfn_say(&s, " %s refused with %d, and there is no graph", rfn_say_was(event),
+                event->code);
     }
     if (any || !rfn_rule_found(rules, RFN_CAP014, open, event, &s))
         return;

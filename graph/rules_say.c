@@ -35,7 +35,8 @@ void rfn_say_memory(struct rfn_sentence *s, enum rfn_memory_kind kind,
 void rfn_say_capture(struct rfn_sentence *s, const struct rfn_rules_capture *open)
 {
     static const char *const mode[] = { "global", "thread-local", "relaxed" };
-    rfn_say(s, "capture %llu", (unsigned long long)open->id);
+    rfn_say(s, open->id & RFN_RULES_DRY ? "dry run %llu" : "capture %llu",
+            (unsigned long long)(open->id & ~RFN_RULES_DRY));
     if (open->name[0])
         rfn_say(s, " '%s'", open->name);
     if (open->foreign)
@@ -52,6 +53,11 @@ void rfn_say_site(struct rfn_sentence *s, const struct rfn_site *site)
         rfn_say(s, " at %s:%d", site->file, site->line);
 }
 
+const char *rfn_say_was(const struct rfn_call_event *event)
+{
+    return event->dry ? "would be" : "was";
+}
+
 void rfn_say_outcome(struct rfn_sentence *s, const struct rfn_call_event *event,
                      enum rfn_capture_status status, const char *passed)
 {
@@ -59,9 +65,10 @@ void rfn_say_outcome(struct rfn_sentence *s, const struct rfn_call_event *event,
         rfn_say(s, ": %s", passed);
     else
         rfn_say(s, ": it %s with %d%s",
-                event->code >= RFN_RULE_REFUSED && event->code <= RFN_RULE_WRONG_THREAD
-                    ? "was refused"
-                    : "failed",
+                event->code < RFN_RULE_REFUSED || event->code > RFN_RULE_WRONG_THREAD
+                    ? "failed"
+                : event->dry ? "would be refused"
+                             : "was refused",
                 event->code,
                 status == RFN_CAPTURE_INVALIDATED ? ", and the capture is invalidated"
                                                   : "");

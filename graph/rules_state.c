@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NOT_READY 600
-
 /* ---- relaxed mode: 035 ------------------------------------------------------------- */
 
 /* Beside what 001 and 009 speak of, relaxed or not. */
@@ -23,7 +21,8 @@ void rfn_rule_relaxed(struct rfn_rules *rules, const struct rfn_call_event *even
 {
     struct rfn_sentence s;
     const struct rfn_rules_capture *own = rfn_rule_own(rules, event);
-    if (!own || !is_unsafe(event) || (event->code && event->code != NOT_READY) ||
+    if (!own || own->id & RFN_RULES_DRY || !is_unsafe(event) ||
+        (event->code && event->code != RFN_RULE_NOT_READY) ||
         own->status != RFN_CAPTURE_ACTIVE ||
         !rfn_rule_found(rules, RFN_CAP035, own, event, &s))
         return;

@@ -110,7 +110,7 @@ void rfn_rule_stream_wait(struct rfn_rules *rules, const struct rfn_call_event *
     rfn_say(&s, " waits for an event that");
     say_record(&s, rules, record);
     rfn_say(&s,
-            merges ? ": it was refused with %d, and both captures are invalidated"
-                   : ": it was refused with %d, and the capture is invalidated",
-            event->code);
+            merges ? ": it %s refused with %d, and both captures are invalidated"
+                   : ": it %s refused with %d, and the capture is invalidated",
+            rfn_say_was(event), event->code);
 }

@@ -43,6 +43,59 @@ static void late(struct rfn_device *device)
     rfn_call_notice(&event, device, RFN_NOTICE_UNSEEN, RFN_OK, text);
 }
 
+static void tell(struct rfn_device *device, struct rfn_call_event *event)
+{
+    const struct rfn_observer *observer = atomic_load(&device->observer);
+    event->region = rfn_region_text();
+    if (observer)
+        observer->on_call(observer->ctx, event);
+}
+
+static enum rfn_status dry(struct rfn_device *device, struct rfn_stream *stream,
+                           enum rfn_call call, struct rfn_call_event *ret)
+{
+    enum rfn_status status = rfn_object_of(stream, RFN_OBJECT_STREAM, "stream", device);
+    if (status == RFN_OK)
+        status = rfn_call_begin(ret, device, call, stream);
+    if (status == RFN_OK && ret->before.status != RFN_CAPTURE_NONE)
+        status = RFN_FAIL(RFN_CAPTURE,
+                          "check_dry: the stream is in capture %" PRIu64
+                          "; a dry run takes its place, not its side",
+                          ret->before.id);
+    return status;
+}
+
+enum rfn_status rfn_dry_begin(struct rfn_device *device, struct rfn_stream *stream,
+                              const char *name, uint64_t id)
+{
+    struct rfn_call_event event;
+    enum rfn_status status = dry(device, stream, RFN_CALL_capture_begin, &event);
+    if (status != RFN_OK)
+        return status;
+    event.after = (struct rfn_capture_info) { RFN_CAPTURE_ACTIVE, id };
+    event.mode = RFN_CAPTURE_THREAD_LOCAL;
+    event.name = name;
+    tell(device, &event);
+    return RFN_OK;
+}
+
+enum rfn_status rfn_dry_end(struct rfn_device *device, struct rfn_stream *stream,
+                            uint64_t origin, uint64_t id)
+{
+    struct rfn_call_event event;
+    enum rfn_status status = dry(device, stream, RFN_CALL_capture_end, &event);
+    if (status != RFN_OK)
+        return status;
+    if (event.stream_serial != origin)
+        return RFN_FAIL(RFN_INVALID,
+                        "check_dry_end: stream %" PRIu64
+                        ", but it began on stream %" PRIu64,
+                        event.stream_serial, origin);
+    event.before = (struct rfn_capture_info) { RFN_CAPTURE_ACTIVE, id };
+    tell(device, &event);
+    return RFN_OK;
+}
+
 void rfn_seen_attach(struct rfn_device *device)
 {
     blocking(device);

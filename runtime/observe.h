@@ -94,6 +94,7 @@ struct rfn_call_event
     int64_t bytes;
     enum rfn_memory_kind dst_kind;
     enum rfn_memory_kind src_kind;
+    int dry;                /* for the rules: `code` is what a capture would give */
     enum rfn_notice notice; /* the event tells of this only; its sentence is `why` */
     int src_on_stack;       /* copy_async: pageable, on the calling thread's stack */
 };

@@ -350,6 +350,32 @@ RFN_API enum rfn_status rfn_check_watch(struct rfn_check *check, const char *nam
 RFN_API enum rfn_status rfn_check_require(struct rfn_check *check, int32_t captures);
 
 /**
+ * Begins a dry run: the calling thread's calls run as they are and are judged as if `stream`
+ * were captured in thread-local mode, its forks included, so that one pass gives all findings
+ * where a capture would end with the first. Findings carry bit 63 in capture_id. What other
+ * threads do is not judged (CAP010), nor what only a device can say. `name` may be NULL.
+ *
+ * Capture   Not on a stream in a capture: RFN_CAPTURE.
+ * Stream    Nothing is enqueued.
+ * Threads   Any; one dry run at a time on a checker.
+ * Errors    RFN_INVALID: no checker, or a stream of another device. RFN_BUSY: a dry run is
+ *           open, naming its stream.
+ */
+RFN_API enum rfn_status rfn_check_dry_begin(struct rfn_check *check,
+                                            struct rfn_stream *stream, const char *name);
+
+/**
+ * Ends it, with what the end of a capture would show (CAP014, CAP033, CAP045, CAP053).
+ *
+ * Capture   Not on a stream in a capture: RFN_CAPTURE.
+ * Stream    Nothing is enqueued.
+ * Threads   The one that began it.
+ * Errors    RFN_NOT_FOUND: no dry run is open. RFN_INVALID: another stream, both named.
+ */
+RFN_API enum rfn_status rfn_check_dry_end(struct rfn_check *check,
+                                          struct rfn_stream *stream);
+
+/**
  * How many findings there are: equal sites in one capture count once, and a site that gave
  * findings in 8 captures counts all further ones with the last of them. Of 1024 an error that
  * comes later takes the place of the oldest that is none; what has no place is counted in one
@@ -418,6 +444,8 @@ RFN_API enum rfn_status rfn_check_ledger(struct rfn_check *check, uint64_t captu
 #define rfn_region_end() RFN_SITED(rfn_region_end())
 #define rfn_check_create(...) RFN_SITED(rfn_check_create(__VA_ARGS__))
 #define rfn_check_require(...) RFN_SITED(rfn_check_require(__VA_ARGS__))
+#define rfn_check_dry_begin(...) RFN_SITED(rfn_check_dry_begin(__VA_ARGS__))
+#define rfn_check_dry_end(...) RFN_SITED(rfn_check_dry_end(__VA_ARGS__))
 #define rfn_check_destroy(...) RFN_SITED(rfn_check_destroy(__VA_ARGS__))
 #endif
 
