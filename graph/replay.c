@@ -82,6 +82,13 @@ static enum rfn_status strayed(struct rfn_ladder *l, struct rfn_stream *stream,
     return rfn_error_at(NULL, 0, status, code, "%s", line);
 }
 
+static enum rfn_status hand_over(const struct rfn_ladder *l, struct rfn_stream *stream,
+                                 const struct rfn_step *step, const struct rfn_plan *plan)
+{
+    RFN_RANGE(RFN_RANGE_PLAN, step->requests, 0, 0);
+    return rfn_plan_hand_over(l->attention, stream, step, plan);
+}
+
 enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder, struct rfn_stream *stream,
                                   const struct rfn_step *step,
                                   struct rfn_replay_info *ret_info)
@@ -118,7 +125,7 @@ enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder, struct rfn_stream *
     if (status)
         return status;
     l->last_stream = stream->object.serial;
-    status = rfn_plan_hand_over(l->attention, stream, step, &plan);
+    status = hand_over(l, stream, step, &plan);
     if (!status)
     {
         status = rfn_exec_launch(rung->exec, stream);

@@ -38,8 +38,8 @@ static enum rfn_status open_backend(const struct rfn_device_desc *desc,
     }
     if (!code)
         return RFN_FAIL(RFN_UNSUPPORTED,
-                        "this build has no CUDA device: it was configured "
-                        "with -Dcuda=disabled");
+                        "device_open: this build has no CUDA device: it was "
+                        "configured with -Dcuda=disabled");
     return rfn_error_at(__FILE__, __LINE__,
                         code == RFN_CODE_NOMEM           ? RFN_NOMEM
                         : code == RFN_CODE_INVALID_VALUE ? RFN_INVALID

@@ -434,7 +434,6 @@ enum rfn_status rfn_plan_hand_over(struct rfn_attention *attention,
 {
     struct rfn_attention *a = attention;
     enum rfn_status status;
-    RFN_RANGE(RFN_RANGE_PLAN, step->requests, 0, 0);
     const int32_t slot = a->next_slot;
     if (!step->unchanged || step->advance != a->handed.advance)
     {
@@ -472,6 +471,7 @@ enum rfn_status rfn_attention_plan(struct rfn_attention *attention,
     if (!a || !ret_bucket)
         return RFN_FAIL(RFN_INVALID, "attention_plan: %s is NULL",
                         a ? "ret_bucket" : "attention");
+    RFN_RANGE(RFN_RANGE_PLAN, step ? step->requests : 0, 0, 0);
     enum rfn_status status =
         rfn_object_of(stream, RFN_OBJECT_STREAM, "stream", a->device);
     if (status == RFN_OK)
