@@ -160,6 +160,8 @@ static enum rfn_status note(struct rfn_device *device, struct rfn_stream *stream
         body->next = device->bodies;
         device->bodies = body;
         code = device->backend->capture_hold(device->impl, stream->native, release, body);
+        if (code)
+            body->capture_id = 0; /* the next call tries again; this one is reaped */
     }
     if (body->foreign && !body->origin && code == 0)
     {
@@ -176,9 +178,10 @@ static enum rfn_status note(struct rfn_device *device, struct rfn_stream *stream
         tell(device, &n);
     if (code == 0)
         return RFN_OK;
-    return rfn_error_at(__FILE__, __LINE__, RFN_DEVICE, code,
-                        "capture %" PRIu64 " of somebody else cannot be followed: %d, %s",
-                        id, code, device->backend->why(device->impl));
+    char what[80];
+    snprintf(what, sizeof what, "capture %" PRIu64 " of somebody else cannot be followed",
+             id);
+    return rfn_call_failed(device, what, code);
 }
 
 /* Streams of others that capture by now, though no call of ours went to them. */
@@ -206,7 +209,8 @@ static void look_around(struct rfn_device *device, const struct rfn_call_event *
                 break;
         }
         pthread_mutex_unlock(&device->lock);
-    } while (found && note(device, found, id, thread, &event->site) == RFN_OK);
+    } while (found && atomic_load(&device->observer) &&
+             note(device, found, id, thread, &event->site) == RFN_OK);
 }
 
 enum rfn_status rfn_foreign_see(struct rfn_device *device,

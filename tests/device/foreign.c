@@ -190,6 +190,36 @@ static void a_capture_that_gives_no_graph_lets_go(struct test *t)
     }
 }
 
+static int no_hold(void *impl, void *stream, void (*release)(void *user), void *user)
+{
+    (void)impl, (void)stream;
+    release(user);
+    return RFN_CODE_NOMEM;
+}
+
+/* Nothing of a capture that cannot be held is enqueued, at the second call as at the first. */
+static void a_capture_that_cannot_be_held_takes_nothing(struct test *t)
+{
+    struct rfn_stream *own = test_stream(t, RFN_STREAM_NONBLOCKING);
+    const struct rfn_backend *whole = t->dev->backend;
+    struct rfn_backend broken = *whole;
+    void *native = rfn_stream_native(own), *graph = NULL;
+    void *memory = test_device_memory(t, PICK_BYTES);
+    struct pick p = pick_in(t, memory);
+    broken.capture_hold = no_hold;
+    HOLDS(t, theirs_begin(t, native) == 0);
+    t->dev->backend = &broken;
+    for (int i = 0; i < 2; i++)
+        REFUSED(t, rfn_index_topk(own, &p.args), RFN_NOMEM, "cannot be followed");
+    t->dev->backend = whole;
+    OK(t, rfn_index_topk(own, &p.args));
+    HOLDS(t, theirs_end(t, native, &graph) == 0 && graph);
+    REFUSED(t, rfn_memory_free(t->dev, memory), RFN_BUSY, "of somebody else");
+    HOLDS(t, theirs_drop_graph(t, graph) == 0);
+    FREE(t, memory);
+    OK(t, rfn_stream_destroy(&own));
+}
+
 static void their_capture_is_not_ours_to_end(struct test *t)
 {
     struct rfn_stream *own = test_stream(t, RFN_STREAM_NONBLOCKING);
@@ -417,6 +447,7 @@ int main(int argc, char **argv)
     a_stream_of_another_device_is_refused(&t);
     what_their_graph_touches_stays_until_it_is_gone(&t);
     a_capture_that_gives_no_graph_lets_go(&t);
+    a_capture_that_cannot_be_held_takes_nothing(&t);
     their_capture_is_not_ours_to_end(&t);
     a_capture_of_ours_may_end_by_another_handle(&t);
     a_device_whose_launches_they_replay_stays_open(&t);
