@@ -39,8 +39,8 @@ static const struct cli_option table[] = {
 
 static int open_files(struct lint *lint)
 {
-    int status = TOOL_OK;
-    if (lint->accepted != NULL)
+    int status = output_distinct(lint->path, FILES);
+    if (status == TOOL_OK && lint->accepted != NULL)
     {
         status = baseline_read(lint->accepted, &lint->baseline);
     }

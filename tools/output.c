@@ -30,6 +30,22 @@ static int failed(const char *path, int error)
     return TOOL_ENVIRONMENT;
 }
 
+int output_distinct(const char *const *path, int paths)
+{
+    for (int i = 1; i < paths; i++)
+    {
+        for (int k = 0; k < i; k++)
+        {
+            if (path[i] != NULL && path[k] != NULL && strcmp(path[i], path[k]) == 0)
+            {
+                tool_error("%s is to hold two outputs", path[i]);
+                return TOOL_ARGUMENTS;
+            }
+        }
+    }
+    return TOOL_OK;
+}
+
 int output_open(const char *path, int is_json, struct output *ret_output)
 {
     struct stat info;
@@ -77,7 +93,10 @@ int output_open(const char *path, int is_json, struct output *ret_output)
 
 int output_close(struct output *output, int bad)
 {
-    errno = 0;
+    if (!bad) /* else it says why */
+    {
+        errno = 0;
+    }
     bad = fclose(output->file) != 0 || bad;
     output->file = NULL;
     if (!bad && output->temporary != NULL)
@@ -102,6 +121,7 @@ int output_json(struct output *output, json_t *json)
         output_drop(output);
         return failed(output->path, ENOMEM);
     }
+    errno = 0;
     int bad = dump(json, output->file) != 0;
     json_decref(json);
     bad = fputc('\n', output->file) == EOF || bad;

@@ -15,6 +15,9 @@ struct output
     char *temporary; /* NULL: written in place (a pipe, a device) */
 };
 
+/* TOOL_ARGUMENTS after an error line when two of them, of which some may be NULL, are one. */
+int output_distinct(const char *const *path, int paths);
+
 /* Opens it under a temporary name; TOOL_ENVIRONMENT after an error line that names the
  * path. What stands there stays until it is closed. */
 int output_open(const char *path, int is_json, struct output *ret_output);

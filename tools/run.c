@@ -19,8 +19,8 @@ int run_failed(const char *what)
 
 int run_open_files(struct run *run)
 {
-    int status = TOOL_OK;
-    if (run->options.baseline != NULL)
+    int status = output_distinct(run->options.file, RUN_FILES);
+    if (status == TOOL_OK && run->options.baseline != NULL)
     {
         status = baseline_read(run->options.baseline, &run->baseline);
     }

@@ -316,6 +316,24 @@ static void read_node(struct reader *r, const json_t *from, const char *where, i
     }
 }
 
+static void read_edge(struct reader *r, const json_t *from, const char *where,
+                      size_t edge, struct rfn_image_edge *ret)
+{
+    int32_t *number[] = { &ret->from, &ret->to, &ret->programmatic };
+    int good = json_array_size(from) == 3;
+    for (size_t i = 0; i < 3 && good; i++)
+    {
+        const json_t *value = json_array_get(from, i);
+        json_int_t is = json_integer_value(value);
+        good = json_is_integer(value) && is >= 0 && is <= INT32_MAX;
+        *number[i] = good ? (int32_t)is : 0;
+    }
+    if (!good)
+    {
+        mistake(r, where, "edge %zu is no list of three counts", edge);
+    }
+}
+
 static const struct rfn_image *read_image(struct reader *r, const json_t *from,
                                           const char *where, int level)
 {
@@ -336,11 +354,7 @@ static const struct rfn_image *read_image(struct reader *r, const json_t *from,
     }
     for (size_t i = 0; r->status == TOOL_OK && i < json_array_size(edges); i++)
     {
-        if (json_unpack((json_t *)json_array_get(edges, i), "[i,i,i]", &edge[i].from,
-                        &edge[i].to, &edge[i].programmatic) != 0)
-        {
-            mistake(r, where, "edge %zu is no list of three numbers", i);
-        }
+        read_edge(r, json_array_get(edges, i), where, i, &edge[i]);
     }
     if (r->status != TOOL_OK)
     {

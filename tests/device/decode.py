@@ -280,6 +280,10 @@ def files(check):
     if os.path.exists("/dev/full"):
         check.run(SMALL + ["--steps", 2, "--json", "/dev/full"], ENVIRONMENT,
                   "cannot write /dev/full: No space")
+        check.run(SMALL + ["--steps", 2, "--snapshot", "/dev/full"], ENVIRONMENT,
+                  "cannot write /dev/full: No space")
+    name = check.path("twice.json")
+    check.run(SMALL + ["--json", name, "--snapshot", name], ARGUMENTS, "two outputs")
     # A run that fails leaves what was there.
     name = check.path("kept.json", "kept")
     check.run(["--json", name, "--geometry", "tinny"], ARGUMENTS)

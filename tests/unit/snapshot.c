@@ -203,6 +203,12 @@ static void what_makes_no_sense_is_named(void **state)
           "edge 0 leads from node 0 to node 0 of 1" },
         { HEAD "[{\"nodes\":[{\"type\":\"empty\"}],\"edges\":[[0,1]]}]}",
           "edge 0 is no list" },
+        { HEAD "[{\"nodes\":[{\"type\":\"empty\"},{\"type\":\"empty\"}],\"edges\":"
+               "[[4294967296,4294967297,0]]}]}",
+          "edge 0 is no list of three counts" },
+        { HEAD "[{\"nodes\":[{\"type\":\"empty\"},{\"type\":\"empty\"}],\"edges\":"
+               "[[0,1,0,0]]}]}",
+          "edge 0 is no list of three counts" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
     {
