@@ -5,7 +5,7 @@
  * order; a bucket has a graph for each length class, because contexts up to top-k need no
  * indexer. Replay takes the smallest bucket that is captured and fits. All graphs share the
  * attention object's workspace, so one replay is in flight at a time: a replay on another
- * stream waits for the last one's event. What a caller launches beside a ladder (eager
+ * stream comes behind the last one. What a caller launches beside a ladder (eager
  * steps, a second ladder of the same attention object, copies of outputs) it orders itself.
  *
  * An attention object outlives its ladders.
@@ -43,8 +43,7 @@ struct rfn_ladder_desc
     /* Of the captures. 0 is thread-local: a ladder captures between the steps of a program
      * whose other threads may allocate, which a capture in global mode would not survive.
      * RFN_CAPTURE_RELAXED lets the record callback do what it likes. */
-    enum rfn_capture_mode
-        mode; /* 0: thread-local, so that other threads are left alone */
+    enum rfn_capture_mode mode;
 };
 
 struct rfn_ladder_info

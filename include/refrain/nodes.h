@@ -44,7 +44,8 @@ typedef enum rfn_status rfn_node_fn(void *ctx, const struct rfn_node_info *node)
  *
  * Capture   Safe.
  * Threads   Any; one at a time on a graph.
- * Errors    RFN_INVALID: no graph, no fn. RFN_NOMEM. What fn returned.
+ * Errors    RFN_INVALID: no graph, no fn. RFN_NOMEM. RFN_DEVICE: the device does not answer.
+ *           What fn returned.
  */
 RFN_API enum rfn_status rfn_graph_nodes(struct rfn_graph *graph, rfn_node_fn *fn,
                                         void *ctx);
@@ -54,7 +55,8 @@ RFN_API enum rfn_status rfn_graph_nodes(struct rfn_graph *graph, rfn_node_fn *fn
  *
  * Capture   Safe.
  * Threads   One at a time on a ladder, and no call on it from within fn.
- * Errors    RFN_INVALID: no ladder, no fn. RFN_NOMEM. What fn returned.
+ * Errors    RFN_INVALID: no ladder, no fn. RFN_NOMEM. RFN_DEVICE: the device does not
+ *           answer. What fn returned.
  */
 RFN_API enum rfn_status rfn_ladder_nodes(struct rfn_ladder *ladder, rfn_node_fn *fn,
                                          void *ctx);
