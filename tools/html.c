@@ -29,7 +29,7 @@ static const char style[] =
     "svg .early{stroke-dasharray:4 3}"
     "svg rect{stroke:#8fa0b2;fill:#eef3f8;rx:3}"
     "svg .kernel{fill:#e3eefb}svg .memcpy,svg .memset{fill:#fdf1d8}"
-    "svg .host,svg .mem_alloc,svg .mem_free{fill:#f6e0ee}svg .child{fill:#e4f4e6}"
+    "svg .host,svg .mem.alloc,svg .mem.free{fill:#f6e0ee}svg .child{fill:#e4f4e6}"
     "svg .bad rect{stroke:#b3261e;stroke-width:2;fill:#fde3e1}"
     "svg .bad .rule{fill:#b3261e;font-weight:700}";
 
@@ -281,9 +281,10 @@ void html_write(FILE *file, const struct html_page *page)
         const struct rfn_image *image = page->image[i];
         fprintf(file, "<h2>");
         put_text(file, image->name);
-        fprintf(file, "</h2><details%s><summary>%d nodes, %d edges, captured on %s",
+        fprintf(file, "</h2><details%s><summary>%d nodes, %d edges, captured on ",
                 page->images == 1 || has_finding(page, image) ? " open" : "",
-                image->nodes, image->edges, image->device);
+                image->nodes, image->edges);
+        put_text(file, image->device);
         fprintf(file, "; a dashed edge lets the next node start early</summary>\n");
         put_picture(file, page, image);
         fprintf(file, "</details>\n");

@@ -171,6 +171,22 @@ def check_page(check, program, folder):
                   ["CAP003"] * bad, said)
 
 
+def check_hostile(check, program, folder):
+    """A saved graph may say anything: on the page it is text."""
+    page, snapshot = (os.path.join(folder, n) for n in ("h.html", "h.json"))
+    say = "<script>&\"'"
+    write(snapshot, {"format": "refrain graphs", "version": 1, "graphs": [{
+        "name": say, "device": say, "edges": [], "nodes": [
+            {"type": "host", "name": say, "file": say, "line": 1, "region": say,
+             "accesses": [{"access": "read", "name": say}]}]}]})
+    status, said = run(program, "--html", page, snapshot, words=["graph", "lint"])
+    check.due("a hostile graph is linted", status == 3, said)
+    with open(page, encoding="utf-8") as file:
+        got = Page(file.read())
+    check.due("it brings no tags: %s" % got.count,
+              not got.wrong and "script" not in got.count and got.count.get("svg") == 1)
+
+
 def check_more(check, program):
     status, said = run(program, "--check")
     check.due("--check finds nothing of ours", status == 0 and
@@ -218,6 +234,7 @@ def main():
             check_files(check, sys.argv[1], folder)
             check_refused(check, sys.argv[1], folder)
             check_page(check, sys.argv[1], folder)
+            check_hostile(check, sys.argv[1], folder)
             check_more(check, sys.argv[1])
     for problem in check.problems:
         print("FAIL", problem)
