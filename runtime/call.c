@@ -126,6 +126,11 @@ static void lose(struct rfn_device *device, const char *what, int code, const ch
     pthread_mutex_unlock(&device->lock);
 }
 
+uint64_t rfn_call_thread(void)
+{
+    return thread_number;
+}
+
 static struct rfn_capture_info capture_of(struct rfn_device *device,
                                           struct rfn_stream *stream)
 {

@@ -9,6 +9,9 @@
 enum rfn_status rfn_call_begin(struct rfn_call_event *event, struct rfn_device *device,
                                enum rfn_call call, struct rfn_stream *stream);
 
+/* The calling thread's number in events; 0 before its first call. */
+uint64_t rfn_call_thread(void);
+
 /* RFN_DEVICE, with the first cause, once the device is lost. For calls without a frame. */
 enum rfn_status rfn_call_alive(struct rfn_device *device, const char *what);
 /* A code that means that the device is lost: what was to be destroyed is gone all the same. */

@@ -82,12 +82,13 @@ static int lose_next(struct rfn_device *device, const struct rfn_stream *stream,
         if (!body->foreign || !body->origin || (stream && body->origin != stream))
             continue;
         /* Another thread's per-thread stream cannot be asked. */
+        int asked = !stream && (body->origin->kind != RFN_STREAM_PER_THREAD ||
+                                body->thread == rfn_call_thread());
         struct rfn_capture_info info = { RFN_CAPTURE_NONE, 0 };
-        if (!stream && body->origin->kind != RFN_STREAM_PER_THREAD &&
-            device->backend->capture_query(device->impl, body->origin->native, &info) !=
-                0)
+        if (asked && device->backend->capture_query(device->impl, body->origin->native,
+                                                    &info) != 0)
             continue;
-        if (body->origin->kind == RFN_STREAM_PER_THREAD && !stream)
+        if (!asked && !stream)
             info = (struct rfn_capture_info) { RFN_CAPTURE_ACTIVE, body->capture_id };
         if (info.status == RFN_CAPTURE_NONE || atomic_load(&body->over) ||
             (info.id && info.id != body->capture_id))

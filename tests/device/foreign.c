@@ -353,6 +353,29 @@ static void a_checker_follows_their_capture(struct test *t)
     OK(t, rfn_stream_destroy(&own));
 }
 
+/* The per-thread stream of the thread that asks is asked. */
+static void a_checker_sees_the_end_on_a_threads_own_stream(struct test *t)
+{
+    struct rfn_stream *own = rfn_stream_per_thread(t->dev);
+    void *native = rfn_stream_native(own), *graph = NULL;
+    void *memory = test_device_memory(t, S);
+    struct rfn_check *check = NULL;
+    struct rfn_finding f;
+    int32_t word;
+    OK(t, rfn_check_create(t->dev, &check));
+    HOLDS(t, theirs_begin(t, native) == 0);
+    OK(t, rfn_set_async(own, memory, 1, S));
+    HOLDS(t, theirs_end(t, native, &graph) == 0 && graph);
+    OK(t, rfn_copy_sync(t->dev, &word, memory, sizeof word));
+    OK(t, rfn_stream_sync(own));
+    /* The stream is a blocking one, and that is all. */
+    HOLDS(t, rfn_check_count(check) == 1);
+    HOLDS(t, rfn_check_finding(check, 0, &f) == RFN_OK && f.rule == RFN_CAP013);
+    HOLDS(t, theirs_drop_graph(t, graph) == 0);
+    OK(t, rfn_check_destroy(&check));
+    FREE(t, memory);
+}
+
 static enum rfn_status no_plan(const void *args, const struct rfn_plan_env *env,
                                struct rfn_launch *ret)
 {
@@ -452,6 +475,7 @@ int main(int argc, char **argv)
     a_capture_of_ours_may_end_by_another_handle(&t);
     a_device_whose_launches_they_replay_stays_open(&t);
     a_checker_follows_their_capture(&t);
+    a_checker_sees_the_end_on_a_threads_own_stream(&t);
     memory_of_others_is_what_the_driver_says(&t);
     a_graph_whose_memory_they_took_back_is_refused(&t);
     return test_end(&t);
