@@ -177,7 +177,8 @@ enum rfn_status rfn_guard_enqueue(struct rfn_device *device, struct rfn_stream *
     {
         pthread_mutex_lock(&device->lock);
         struct rfn_body *body = rfn_capture_find(device, &event);
-        if (body)
+        /* Who replays somebody else's graph does not say so here. */
+        if (body && !body->foreign)
             wrong = record(body, state, bucket, update, &status, text, sizeof text);
         else
             state->unfollowed = 1;

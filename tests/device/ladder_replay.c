@@ -3,6 +3,7 @@
  * the stream, and whatever is prepared, evicted or destroyed meanwhile.
  */
 #include "tests/device/ladder.h"
+#include "tests/device/somebody.h"
 
 #include <pthread.h>
 
@@ -388,6 +389,32 @@ static void a_failed_launch_is_not_carried_on_with(struct world *w)
     OK(t, rfn_stream_destroy(&other));
 }
 
+/* Nobody sees their replays, so their word is taken that the lengths were advanced. */
+static void unchanged_steps_follow_replays_of_others(struct world *w)
+{
+    struct test *t = w->t;
+    struct rfn_stream *stream = test_stream(t, RFN_STREAM_NONBLOCKING);
+    void *native = rfn_stream_native(stream), *graph = NULL, *exec = NULL;
+    struct rfn_step same = { .requests = 3, .unchanged = 1, .advance = 1 };
+    struct rfn_bucket bucket;
+    struct plan p;
+    HOLDS(t, theirs_begin(t, native) == 0);
+    OK(t, rfn_attention_update(w->attention, stream, &whole));
+    HOLDS(t, theirs_end(t, native, &graph) == 0);
+    HOLDS(t, theirs_instantiate(t, graph, &exec) == 0);
+    plan_make(w, &p, 3, LONG, 3);
+    p.step.advance = 1;
+    OK(t, rfn_attention_plan(w->attention, stream, &p.step, &bucket));
+    for (int i = 0; i < 2; i++)
+    {
+        HOLDS(t, theirs_launch(t, exec, native) == 0);
+        OK(t, rfn_attention_plan(w->attention, stream, &same, &bucket));
+    }
+    OK(t, rfn_stream_sync(stream));
+    HOLDS(t, theirs_drop_exec(t, exec) == 0 && theirs_drop_graph(t, graph) == 0);
+    OK(t, rfn_stream_destroy(&stream));
+}
+
 static void *prepare_twice(void *arg)
 {
     struct turn *turn = arg;
@@ -444,6 +471,8 @@ int main(int argc, char **argv)
     if (t.host) /* where foreign memory may be anybody's */
         a_failed_launch_is_not_carried_on_with(&w);
     captures_of_other_threads_come_to_no_harm(&w);
+    unchanged_steps_follow_replays_of_others(
+        &w); /* last: the updates are followed no more */
     world_close(&w);
     return test_end(&t);
 }
