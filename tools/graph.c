@@ -19,6 +19,8 @@ static void usage(void)
         "       refrain graph diff --moved FILE FILE    the same with memory elsewhere\n"
         "\n"
         "       refrain graph snapshot FILE [options of decode]    makes such a file\n"
+        "       refrain graph rules [--json] [--counts FILE]    every rule, its class "
+        "and evidence\n"
         "\n"
         "Options of lint: --json FILE, --sarif FILE, --html FILE: its findings as "
         "files;\n"
@@ -282,7 +284,8 @@ int graph_main(int argc, char **argv)
     } acts[] = { { "dump", dump_all },
                  { "lint", graph_lint },
                  { "diff", two },
-                 { "snapshot", snapshot } };
+                 { "snapshot", snapshot },
+                 { "rules", graph_rules } };
     struct cli_nearest nearest;
     const char *what = argc > 1 ? argv[1] : "";
     if (strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0)
@@ -292,7 +295,7 @@ int graph_main(int argc, char **argv)
     }
     if (argc < 2)
     {
-        tool_error("graph: dump, lint, diff or snapshot?");
+        tool_error("graph: dump, lint, diff, snapshot or rules?");
         return TOOL_ARGUMENTS;
     }
     cli_nearest_init(&nearest, what);

@@ -25,8 +25,9 @@ enum tool_status
 TOOL_LIST(TOOL_MAIN)
 #undef TOOL_MAIN
 
-/* `refrain graph lint`: argv is what follows these words. */
+/* `refrain graph lint`, `rules`: argv is what follows these words. */
 int graph_lint(int argc, char **argv);
+int graph_rules(int argc, char **argv);
 
 /* Writes "refrain: " and the formatted line to stderr. */
 void tool_error(const char *format, ...) RFN_PRINTF(1, 2);
