@@ -307,6 +307,10 @@ stage_device() {
     while read -r name path; do
         crowd "capture_$name" env RFN_TEST_DEVICE=cuda "$path"
     done < <(programs capture_)
+    while read -r name path; do
+        crowd "incidents_$name" env RFN_TEST_DEVICE=cuda "$path"
+    done < <(programs incidents_)
+    crowd incidents "$BUILD/refrain" incidents --device cuda --seed "$SEED"
     wait
     while IFS=$'\t' read -r name path; do
         item "$name" bash -c "cd \"\$0\" && $path" "$BUILD"

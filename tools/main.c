@@ -70,7 +70,7 @@ int help_main(int argc, char **argv)
     printf("usage: refrain COMMAND [options]\n\n");
     for (size_t i = 0; i < COMMANDS; i++)
     {
-        printf("  %-8s %s\n", commands[i].name, commands[i].what);
+        printf("  %-9s %s\n", commands[i].name, commands[i].what);
     }
     printf("\n`refrain COMMAND --help` lists the options of a command.\n"
            "exit status: 0 good; 1 files, memory or device; 2 arguments or input files;\n"

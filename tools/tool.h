@@ -15,7 +15,8 @@ enum tool_status
 
 #define TOOL_LIST(X)                                                                     \
     X(decode, "run a decode workload: plan, capture, check, replay, verify")             \
-    X(graph, "dump, lint or compare saved captures")                                     \
+    X(graph, "dump, lint or compare saved captures; the rules")                          \
+    X(incidents, "field incidents in their broken and right forms")                      \
     X(bench, "time every op beside what the machine can do")                             \
     X(explain, "what a rule of the checker means and how to mend what it finds")         \
     X(info, "version, devices, ops with their operands, cache formats")                  \
