@@ -1,30 +1,12 @@
-/*
- * The rules, each with its class and the programs that show that it speaks where it should and
- * is silent where it should. A build's counts come from its known-answer suite:
- *
- *     rule    class   bad  fired  good  silent  programs
- *     CAP001  proved  1    1      1     1       cap001_bad cap001_good
- *
- * with tabs between the columns, a line a rule.
- */
+/* refrain graph rules: each rule with its class and the programs that show that it speaks where it
+ * should and is silent where it should. */
 #include "tools/cli.h"
+#include "tools/counts.h"
 #include "tools/tool.h"
 #include <errno.h>
-#include <refrain/check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define HEADER "rule\tclass\tbad\tfired\tgood\tsilent\tprograms"
-#define LINE_BYTES 4096
-#define COUNTS 4 /* bad, fired, good, silent */
-
-struct row
-{
-    int there; /* the file has counts of this rule */
-    int count[COUNTS];
-    char programs[LINE_BYTES];
-};
 
 static const char *class_name(const struct rfn_rule_info *rule)
 {
@@ -37,134 +19,45 @@ static const char *severity_name(const struct rfn_rule_info *rule)
     return name[rule->severity];
 }
 
-/* ---- counts ---------------------------------------------------------------------------- */
-
-static int bad_line(const char *path, int line, const char *what, const char *word)
+/* TOOL_OK, or an exit status after an error line. */
+static int read_counts(const char *path, struct counts_row *rows)
 {
-    tool_error("%s:%d: %s '%s'", path, line, what, word);
-    return TOOL_ARGUMENTS;
-}
-
-static int find_rule(const char *path, int line, const char *id, int *ret_rule)
-{
-    struct cli_nearest nearest;
-    cli_nearest_init(&nearest, id);
-    for (int i = 0; i < RFN_RULES; i++)
-    {
-        const char *known = rfn_rule_query((enum rfn_rule)i)->id;
-        if (strcmp(known, id) == 0)
-        {
-            *ret_rule = i;
-            return TOOL_OK;
-        }
-        cli_nearest_try(&nearest, known);
-    }
-    tool_error("%s:%d: no rule '%s'; the nearest is '%s'", path, line, id, nearest.best);
-    return TOOL_ARGUMENTS;
-}
-
-static int read_row(const char *path, int line, char *text, struct row *rows)
-{
-    char *column[COUNTS + 3];
-    int columns = 0;
-    int rule = 0;
-    while (text != NULL && columns < COUNTS + 3)
-    {
-        column[columns++] = text;
-        text = strchr(text, '\t');
-        if (text != NULL)
-        {
-            *text++ = '\0';
-        }
-    }
-    if (text != NULL || columns != COUNTS + 3)
-    {
-        tool_error("%s:%d: %s than %d columns", path, line,
-                   text != NULL ? "more" : "less", COUNTS + 3);
-        return TOOL_ARGUMENTS;
-    }
-    int status = find_rule(path, line, column[0], &rule);
-    if (status != TOOL_OK)
-    {
-        return status;
-    }
-    struct row *row = &rows[rule];
-    const char *class = class_name(rfn_rule_query((enum rfn_rule)rule));
-    if (row->there)
-    {
-        return bad_line(path, line, "a second line of", column[0]);
-    }
-    if (strcmp(column[1], class) != 0)
-    {
-        tool_error("%s:%d: %s is '%s', but '%s' here: the counts are of another version",
-                   path, line, column[0], column[1], class);
-        return TOOL_ARGUMENTS;
-    }
-    for (int i = 0; i < COUNTS; i++)
-    {
-        char *end = NULL;
-        errno = 0;
-        long value = strtol(column[2 + i], &end, 10);
-        if (end == column[2 + i] || *end != '\0' || errno != 0 || value < 0 ||
-            value > 1000000)
-        {
-            return bad_line(path, line, "no count:", column[2 + i]);
-        }
-        row->count[i] = (int)value;
-    }
-    row->there = 1;
-    snprintf(row->programs, sizeof(row->programs), "%s", column[COUNTS + 2]);
-    return TOOL_OK;
-}
-
-static int read_counts(const char *path, struct row *rows)
-{
-    char text[LINE_BYTES];
-    int line = 0;
-    int status = TOOL_OK;
+    char error[COUNTS_ERROR_BYTES];
+    int status = TOOL_ENVIRONMENT;
     errno = 0;
     FILE *file = fopen(path, "r");
-    while (file != NULL && status == TOOL_OK && fgets(text, sizeof(text), file) != NULL)
-    {
-        size_t length = strlen(text);
-        line++;
-        if (length == 0 || text[length - 1] != '\n')
-        {
-            status = bad_line(path, line, "the file ends in a line that is cut:", text);
-            break;
-        }
-        text[length - 1] = '\0';
-        if (line > 1)
-        {
-            status = read_row(path, line, text, rows);
-        }
-        else if (strcmp(text, HEADER) != 0)
-        {
-            status = bad_line(path, line, "no counts of rules: the first line is", text);
-        }
-    }
-    if (file == NULL || ferror(file))
+    char *text = file != NULL ? malloc(COUNTS_BYTES_MAX + 1) : NULL;
+    size_t bytes = text != NULL ? fread(text, 1, COUNTS_BYTES_MAX + 1, file) : 0;
+    if (text == NULL || ferror(file))
     {
         tool_error("cannot read %s: %s", path, strerror(errno != 0 ? errno : EIO));
-        status = TOOL_ENVIRONMENT;
     }
-    else if (status == TOOL_OK && line == 0)
+    else if (bytes > COUNTS_BYTES_MAX)
     {
-        tool_error("%s: empty, but a line of column names is due", path);
+        tool_error("%s: more than %zu bytes", path, COUNTS_BYTES_MAX);
         status = TOOL_ARGUMENTS;
+    }
+    else
+    {
+        status = counts_parse(path, text, bytes, rows, error);
+        if (status != TOOL_OK)
+        {
+            tool_error("%s", error);
+        }
     }
     if (file != NULL)
     {
         fclose(file);
     }
+    free(text);
     return status;
 }
 
 /* ---- text and JSON --------------------------------------------------------------------- */
 
 /* The programs of a rule; without counts the names that they have by convention. */
-static void evidence(const struct rfn_rule_info *rule, const struct row *row, char *text,
-                     size_t bytes)
+static void evidence(const struct rfn_rule_info *rule, const struct counts_row *row,
+                     char *text, size_t bytes)
 {
     if (row->there)
     {
@@ -176,7 +69,7 @@ static void evidence(const struct rfn_rule_info *rule, const struct row *row, ch
     snprintf(text, bytes, "%s_bad %s_good", id, id);
 }
 
-static void print_text(const struct row *rows, int counted)
+static void print_text(const struct counts_row *rows, int counted)
 {
     printf("%-7s %-20s %-8s %-10s%s%s\n", "rule", "name", "severity", "class",
            counted ? "fired   silent  " : "", "programs (tests/capture)");
@@ -185,19 +78,23 @@ static void print_text(const struct row *rows, int counted)
     for (int i = 0; i < RFN_RULES; i++)
     {
         const struct rfn_rule_info *rule = rfn_rule_query((enum rfn_rule)i);
-        const struct row *row = &rows[i];
-        char programs[LINE_BYTES];
+        const struct counts_row *row = &rows[i];
+        char programs[COUNTS_PROGRAMS];
         char counts[64] = "";
         evidence(rule, row, programs, sizeof(programs));
         if (row->there)
         {
             char fired[24];
             char silent[24];
-            snprintf(fired, sizeof(fired), "%d of %d", row->count[1], row->count[0]);
-            snprintf(silent, sizeof(silent), "%d of %d", row->count[3], row->count[2]);
+            snprintf(fired, sizeof(fired), "%d of %d", row->count[COUNTS_FIRED],
+                     row->count[COUNTS_BAD]);
+            snprintf(silent, sizeof(silent), "%d of %d", row->count[COUNTS_SILENT],
+                     row->count[COUNTS_GOOD]);
             snprintf(counts, sizeof(counts), "%-7s %-7s ", fired, silent);
-            shown += row->count[1] > 0 && row->count[1] == row->count[0] &&
-                     row->count[3] > 0 && row->count[3] == row->count[2];
+            shown += row->count[COUNTS_FIRED] > 0 &&
+                     row->count[COUNTS_FIRED] == row->count[COUNTS_BAD] &&
+                     row->count[COUNTS_SILENT] > 0 &&
+                     row->count[COUNTS_SILENT] == row->count[COUNTS_GOOD];
         }
         else if (counted)
         {
@@ -233,15 +130,15 @@ static void print_string(const char *name, const char *text, const char *behind)
     printf("\"%s", behind);
 }
 
-static void print_json(const struct row *rows)
+static void print_json(const struct counts_row *rows)
 {
     printf("{\"rules\": [\n");
     for (int i = 0; i < RFN_RULES; i++)
     {
         static const char *const name[] = { "bad", "fired", "good", "silent" };
         const struct rfn_rule_info *rule = rfn_rule_query((enum rfn_rule)i);
-        const struct row *row = &rows[i];
-        char programs[LINE_BYTES];
+        const struct counts_row *row = &rows[i];
+        char programs[COUNTS_PROGRAMS];
         evidence(rule, row, programs, sizeof(programs));
         printf("  {");
         print_string("id", rule->id, ", ");
@@ -291,7 +188,7 @@ int graph_rules(int argc, char **argv)
     {
         return status;
     }
-    struct row *rows = calloc(RFN_RULES, sizeof(*rows));
+    struct counts_row *rows = calloc(RFN_RULES, sizeof(*rows));
     if (rows == NULL)
     {
         tool_error("graph rules: out of memory");

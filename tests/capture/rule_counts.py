@@ -169,7 +169,10 @@ def bad_files(good):
         ("no count", lines[0] + "\t".join(cells[:2] + ["x"] + cells[3:]), "no count: 'x'"),
         ("few columns", lines[0] + "\t".join(cells[:3]) + "\n", "less than 7"),
         ("many columns", lines[0] + lines[1].rstrip("\n") + "\t1\n", "more than 7"),
-        ("bytes", "\0\1\2\n", "cut"),
+        ("bytes", "\0\1\2\n", "a byte is 0"),
+        ("more than all", lines[0] + "\t".join(cells[:3] + ["7"] + cells[4:]), "7 of 1 bad"),
+        ("a long line", lines[0] + "x" * 5000 + "\n", "5000 bytes"),
+        ("a large file", lines[0] * 30000, "more than 1048576"),
     ]
 
 
