@@ -14,6 +14,8 @@
 
 #define RFN_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
+enum rfn_status rfn_index_gather_cuda(const void *args, const struct rfn_plan_env *env,
+                                      struct rfn_launch *ret);
 enum rfn_status rfn_index_logits_cuda(const void *args, const struct rfn_plan_env *env,
                                       struct rfn_launch *ret);
 enum rfn_status rfn_index_topk_cuda(const void *args, const struct rfn_plan_env *env,

@@ -221,6 +221,12 @@ enum rfn_status rfn_synth_fill(struct rfn_stream *stream,
     return rfn_op_launch(stream, &rfn_op_synth_fill, args);
 }
 
+enum rfn_status rfn_index_gather(struct rfn_stream *stream,
+                                 const struct rfn_index_gather_args *args)
+{
+    return rfn_op_launch(stream, &rfn_op_index_gather, args);
+}
+
 enum rfn_status rfn_exec_update(struct rfn_exec *exec, int32_t launch, const void *args)
 {
     struct rfn_call_event event;

@@ -138,6 +138,17 @@ struct rfn_step_update_args
     int64_t pages; /* B: a page outside [0, B) gives slot -1 */
 };
 
+struct rfn_index_gather_args
+{
+    struct rfn_pool pool;       /* index pool */
+    struct rfn_tensor table;    /* [R, W] i32 pages */
+    struct rfn_tensor starts;   /* [R + 1] i32: cumulative lengths, the total last */
+    struct rfn_tensor requests; /* [1] i32, optional: live ones */
+    struct rfn_tensor keys;     /* [N, D] e4m3 out; D = 128 */
+    struct rfn_tensor scales;   /* [N] f32 out */
+    int64_t bound;              /* rows at and past it are not written; 0: N */
+};
+
 struct rfn_synth_fill_args
 {
     struct rfn_tensor out;  /* [T, D] bf16 or f32 */
@@ -156,6 +167,7 @@ extern RFN_API const struct rfn_op rfn_op_index_logits;
 extern RFN_API const struct rfn_op rfn_op_mla_combine;
 extern RFN_API const struct rfn_op rfn_op_step_update;
 extern RFN_API const struct rfn_op rfn_op_synth_fill;
+extern RFN_API const struct rfn_op rfn_op_index_gather;
 
 /**
  * Quantises latent rows and writes them with their rope parts into a paged pool.
@@ -420,6 +432,43 @@ RFN_API enum rfn_status rfn_step_update(struct rfn_stream *stream,
 RFN_API enum rfn_status rfn_synth_fill(struct rfn_stream *stream,
                                        const struct rfn_synth_fill_args *args);
 
+/**
+ * Gathers the keys of all requests from index pages into flat rows, side by side.
+ *
+ *     row n, starts[r] <= n < starts[r + 1]:  token n - starts[r] of request r
+ *
+ * `bound` sizes the launch and never counts: the rows there are is starts[requests], read on
+ * the device, so that a captured gather follows lengths that change. Of next_n query rows a
+ * request the context is gathered once, with the step's own tokens: R counts requests, and
+ * row r * next_n + j attends keys starts[r] .. starts[r] + context - 1.
+ *
+ * Shapes    R requests, W table width, N rows of capacity, D = 128, P page_tokens
+ *   in      pool      index_fp8_132  page stride honoured
+ *   in      table     [R, W]   i32   row stride honoured
+ *   in      starts    [R + 1]  i32   rows before starts[0] are not written
+ *   in      requests  [1]      i32   optional, clamped to 0 .. R; starts past it are not read
+ *   out     keys      [N, D]   e4m3  row stride honoured
+ *   out     scales    [N]      f32
+ * Capture   Safe. One node; the grid depends on bound and the GPU, never on starts.
+ * Stream    Asynchronous. No allocation, no host synchronisation.
+ * Threads   Any thread, one at a time per stream.
+ * Accuracy  Exact: bytes are copied. A token past the table or on a page outside the pool
+ *           gives a row of zeros. Rows at and past the total or bound are not written.
+ * Cost      132 * starts[requests] bytes read, as many written; a row's request is found by
+ *           bisection of starts, log2(R) steps.
+ * Errors    RFN_INVALID: bound past N, starts not of R + 1. On error nothing is enqueued.
+ *           Check mode reports starts below the one before (starts, r, starts[r - 1],
+ *           starts[r]), a negative starts[0] (starts, 0, 0, starts[0]), a total above bound
+ *           (starts, requests, bound, total), and each page outside the pool (table, r,
+ *           column, page) or past the table (table, r, column, column) where its first token
+ *           is gathered. Of starts that go down a row's request is the one that bisection
+ *           ends at; if the row does not lie in it, or it begins below 0, the row is not
+ *           written.
+ * Source    DeepSeek-V3.2 prefill; vLLM and SGLang gather the same planar page.
+ */
+RFN_API enum rfn_status rfn_index_gather(struct rfn_stream *stream,
+                                         const struct rfn_index_gather_args *args);
+
 #ifndef RFN_NO_SITES
 #define rfn_kv_pack(...) RFN_SITED(rfn_kv_pack(__VA_ARGS__))
 #define rfn_index_topk(...) RFN_SITED(rfn_index_topk(__VA_ARGS__))
@@ -430,6 +479,7 @@ RFN_API enum rfn_status rfn_synth_fill(struct rfn_stream *stream,
 #define rfn_mla_combine(...) RFN_SITED(rfn_mla_combine(__VA_ARGS__))
 #define rfn_step_update(...) RFN_SITED(rfn_step_update(__VA_ARGS__))
 #define rfn_synth_fill(...) RFN_SITED(rfn_synth_fill(__VA_ARGS__))
+#define rfn_index_gather(...) RFN_SITED(rfn_index_gather(__VA_ARGS__))
 #endif
 
 #ifdef __cplusplus

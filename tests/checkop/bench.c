@@ -218,6 +218,24 @@ static void bench_index_query_pack(enum rfn_dtype w, int T, int H, const char *s
     ck_destroy(&c);
 }
 
+static void bench_index_gather(int R, int length, const char *size, int threads)
+{
+    struct ck_case c = { .op = &rfn_op_index_gather, .rng = rng_of(10) };
+    struct rfn_index_gather_args *a = &c.args.index_gather;
+    int W = (length + 63) / 64, pages = R * W;
+    a->pool = ck_pool(&c, RFN_INDEX_FP8_132, 64, pages, 0, 0);
+    a->table = ck_tensor(&c, RFN_I32, 0, 0, R, W, 0);
+    a->starts = ck_tensor(&c, RFN_I32, 0, 0, R + 1, 0, 0);
+    a->keys = ck_tensor(&c, RFN_E4M3, 0, 0, (int64_t)R * length, 128, 0);
+    a->scales = ck_tensor(&c, RFN_F32, 0, 0, (int64_t)R * length, 0, 0);
+    for (int i = 0; i < pages; i++)
+        ((int32_t *)a->table.data)[i] = (int32_t)rng_below(&c.rng, pages);
+    for (int r = 0; r <= R; r++)
+        ((int32_t *)a->starts.data)[r] = r * length;
+    measure(&c, size, threads, 0);
+    ck_destroy(&c);
+}
+
 /* `next_n` rows of a request side by side: they share the dequantised keys. */
 static void bench_index_logits(int T, int H, int S, int next_n, const char *size,
                                int threads)
@@ -292,6 +310,11 @@ void ck_bench(const char *op, int threads)
             bench_index_logits(64, 64, 1024, 1, "T 64, H 64, S 1024", n);
             bench_index_logits(2, 32, 32768, 1, "T 2, H 32, S 32768", n);
             bench_index_logits(4, 4, 32768, 1, "T 4, H 4, S 32768", n);
+        }
+        if (all || strcmp(op, "index_gather") == 0)
+        {
+            bench_index_gather(32, 4096, "R 32, 4096 tokens each", n);
+            bench_index_gather(1024, 64, "R 1024, 64 tokens each", n);
         }
         if (all || strcmp(op, "mla_combine") == 0)
         {

@@ -74,6 +74,7 @@ static const struct ck_spec *spec_at(int i)
         { ck_mla_combine_specs, ck_mla_combine_count },
         { ck_step_update_specs, ck_step_update_count },
         { ck_synth_fill_specs, ck_synth_fill_count },
+        { ck_index_gather_specs, ck_index_gather_count },
     };
     for (size_t p = 0; p < CK_COUNT(part); i -= part[p++].count)
         if (i < part[p].count)
@@ -97,6 +98,7 @@ static const struct ck_broken *broken_at(int i)
         { ck_broken_mla_combine, ck_broken_mla_combines },
         { ck_broken_step_update, ck_broken_step_updates },
         { ck_broken_synth_fill, ck_broken_synth_fills },
+        { ck_broken_index_gather, ck_broken_index_gathers },
     };
     for (size_t p = 0; p < CK_COUNT(part); i -= part[p++].count)
         if (i < part[p].count)

@@ -45,6 +45,7 @@ struct ck_case
         struct rfn_mla_combine_args mla_combine;
         struct rfn_step_update_args step_update;
         struct rfn_synth_fill_args synth_fill;
+        struct rfn_index_gather_args index_gather;
     } args;
     struct guard buffer[CK_BUFFERS];
     int buffers;
@@ -114,6 +115,11 @@ extern const int ck_broken_mla_combines, ck_broken_step_updates, ck_broken_synth
 extern const struct ck_spec ck_mla_combine_specs[], ck_step_update_specs[],
     ck_synth_fill_specs[];
 extern const int ck_mla_combine_count, ck_step_update_count, ck_synth_fill_count;
+
+extern const struct ck_broken ck_broken_index_gather[];
+extern const int ck_broken_index_gathers;
+extern const struct ck_spec ck_index_gather_specs[];
+extern const int ck_index_gather_count;
 
 /* ---- building ---------------------------------------------------------------------- */
 

@@ -20,6 +20,7 @@ union args
     struct rfn_mla_combine_args combine;
     struct rfn_step_update_args step;
     struct rfn_synth_fill_args synth;
+    struct rfn_index_gather_args gather;
 };
 
 /* The check reads no data: one aligned address serves all views. */
@@ -114,6 +115,15 @@ static void make_synth(union args *a)
     a->synth.out = rfn_tensor_of(memory, RFN_BF16, 4, 576, 0, 0);
     a->synth.keys = rfn_tensor_of(memory, RFN_I64, 4, 0, 0, 0);
     a->synth.amplitude = 1.0f;
+}
+
+static void make_gather(union args *a)
+{
+    a->gather.pool = pool_of(RFN_INDEX_FP8_132);
+    a->gather.table = rfn_tensor_of(memory, RFN_I32, 4, 80, 0, 0);
+    a->gather.starts = rfn_tensor_of(memory, RFN_I32, 5, 0, 0, 0);
+    a->gather.keys = rfn_tensor_of(memory, RFN_E4M3, 300, 128, 0, 0);
+    a->gather.scales = rfn_tensor_of(memory, RFN_F32, 300, 0, 0, 0);
 }
 
 /* X(args, name, status, "part|part" of the line, statement) */
@@ -326,7 +336,34 @@ static void make_synth(union args *a)
     X(synth, dtype, INVALID, "out: dtype e4m3, but f32 or bf16",                         \
       a->out.dtype = RFN_E4M3)                                                           \
     X(synth, row_alignment, INVALID, "out: rows 1160 bytes apart|16",                    \
-      a->out.stride[0] = 580)
+      a->out.stride[0] = 580)                                                            \
+    X(gather, right, OK, "", )                                                           \
+    X(gather, bound_of_all, OK, "", a->bound = 300)                                      \
+    X(gather, requests_given, OK, "",                                                    \
+      a->requests = rfn_tensor_of(memory, RFN_I32, 1, 0, 0, 0))                          \
+    X(gather, no_rows, OK, "", a->keys.shape[0] = a->scales.shape[0] = 0;                \
+      a->keys.data = a->scales.data = NULL)                                              \
+    X(gather, no_requests, OK, "", a->table.shape[0] = 0; a->table.data = NULL;          \
+      a->starts.shape[0] = 1)                                                            \
+    X(gather, capacity, INVALID, "bound = 301, but keys: N = 300", a->bound = 301)       \
+    X(gather, bound_below_0, INVALID, "bound = -1, but keys: N = 300", a->bound = -1)    \
+    X(gather, rows_past_i32, INVALID, "bound = 3000000000|2147483647",                   \
+      a->keys.shape[0] = a->scales.shape[0] = 3000000000)                                \
+    X(gather, starts_short, INVALID, "starts: 4 values, but table: R = 4 needs 5",       \
+      a->starts.shape[0] = 4)                                                            \
+    X(gather, starts_dtype, INVALID, "starts: dtype i64, but i32",                       \
+      a->starts.dtype = RFN_I64)                                                         \
+    X(gather, no_starts, INVALID, "starts: not given", a->starts.data = NULL)            \
+    X(gather, width, INVALID, "keys: D = 64, but index_fp8_132 has 128",                 \
+      a->keys.shape[1] = 64)                                                             \
+    X(gather, rows, INVALID, "scales: N = 299, but keys: N = 300",                       \
+      a->scales.shape[0] = 299)                                                          \
+    X(gather, keys_dtype, INVALID, "keys: dtype u8, but e4m3", a->keys.dtype = RFN_U8)   \
+    X(gather, keys_alignment, INVALID, "keys: rows 136 bytes apart|16",                  \
+      a->keys.stride[0] = 136)                                                           \
+    X(gather, overlap, INVALID, "keys: stride 64|128", a->keys.stride[0] = 64)           \
+    X(gather, format, INVALID, "pool: format latent_fp8_656, but index_fp8_132",         \
+      a->pool.format = RFN_LATENT_FP8_656)
 
 #define X(kind, name, status, parts, ...)                                                \
     static void spoil_##kind##_##name(union args *all)                                   \
@@ -344,6 +381,7 @@ static void make_synth(union args *a)
 #define rfn_op_args_combine rfn_mla_combine_args
 #define rfn_op_args_step rfn_step_update_args
 #define rfn_op_args_synth rfn_synth_fill_args
+#define rfn_op_args_gather rfn_index_gather_args
 SPOILED(X)
 #undef X
 
@@ -365,6 +403,7 @@ static const struct contract
 #define op_combine &rfn_op_mla_combine
 #define op_step &rfn_op_step_update
 #define op_synth &rfn_op_synth_fill
+#define op_gather &rfn_op_index_gather
 #define X(kind, name, status, parts, ...)                                                \
     { op_##kind, make_##kind, #name, RFN_##status, parts, spoil_##kind##_##name },
     SPOILED(X)

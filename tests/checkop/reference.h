@@ -61,5 +61,6 @@ void ref_mla_combine(const struct rfn_mla_combine_args *a, double *ret_o,
                      double *ret_lse);
 void ref_step_update(const struct rfn_step_update_args *a, struct rfn_fault *fault);
 void ref_synth_fill(const struct rfn_synth_fill_args *a);
+void ref_index_gather(const struct rfn_index_gather_args *a, struct rfn_fault *fault);
 
 #endif

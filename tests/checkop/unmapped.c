@@ -170,6 +170,22 @@ static void run_index_logits(void)
     run(&rfn_op_index_logits, &a);
 }
 
+/* Two requests live, the first of length 0; the second's last row, page, column and start are
+ * followed by what may not be touched. */
+static void run_index_gather(void)
+{
+    struct rfn_index_gather_args a = { 0 };
+    static int32_t requests = 2;
+    a.pool = (struct rfn_pool) { cliff(8448, 8448), RFN_INDEX_FP8_132, 64, 2, 0 };
+    a.table = rfn_tensor_of(cliff(4 * 17, 4 * 47), RFN_I32, 4, 16, 0, 0);
+    a.starts = rfn_tensor_of(cliff(4 * 3, 4 * 2), RFN_I32, 5, 0, 0, 0);
+    a.requests = rfn_tensor_of(&requests, RFN_I32, 1, 0, 0, 0);
+    a.keys = rfn_tensor_of(cliff(64 * 128, 64 * 128), RFN_E4M3, 128, 128, 0, 0);
+    a.scales = rfn_tensor_of(cliff(64 * 4, 64 * 4), RFN_F32, 128, 0, 0, 0);
+    ((int32_t *)a.starts.data)[2] = 64;
+    run(&rfn_op_index_gather, &a);
+}
+
 void ck_unmapped(struct harness *h, const char *op)
 {
     static const struct
@@ -198,6 +214,8 @@ void ck_unmapped(struct harness *h, const char *op)
           run_step_update },
         { &rfn_op_synth_fill, "synth_fill: rows past the live count are never touched",
           run_synth_fill },
+        { &rfn_op_index_gather, "index_gather: rows past the total are never touched",
+          run_index_gather },
     };
     for (size_t i = 0; i < CK_COUNT(list); i++)
     {
