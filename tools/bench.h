@@ -85,6 +85,7 @@ union bench_args
     struct rfn_mla_combine_args mla_combine;
     struct rfn_step_update_args step_update;
     struct rfn_synth_fill_args synth_fill;
+    struct rfn_index_gather_args index_gather;
 };
 
 /* Arguments of one case and the device memory they point into. */

@@ -350,6 +350,23 @@ static void build_index_logits(struct bench_work *work, int32_t parameter)
     SHAPE("T %d, H %d, S %d", (int)T, (int)H, (int)S);
 }
 
+/* All of every context, as far as that is no more than the largest pool. */
+static void build_index_gather(struct bench_work *work, int32_t parameter)
+{
+    const struct rfn_geometry *g = work->size->geometry;
+    struct rfn_index_gather_args *a = &work->args.index_gather;
+    int64_t R = work->size->rows, S = work->size->context;
+    int64_t most = POOL_BYTES_MAX / rfn_format_query(g->index_format)->token_bytes / R;
+    (void)parameter;
+    S = S < most ? S : most;
+    a->pool = make_pool(work, g->index_format, R * S);
+    a->table = make_table(work, a->pool.pages);
+    a->starts = make(work, RFN_I32, R + 1, 0, 0, 0, fill_rows, S);
+    a->keys = make_out(work, RFN_E4M3, R * S, g->index_width, 0);
+    a->scales = make_out(work, RFN_F32, R * S, 0, 0);
+    SHAPE("R %d, S %d", (int)R, (int)S);
+}
+
 static fill *const score_fill[] = { fill_f32, fill_equal, fill_one_bin, fill_ascending };
 
 static void build_index_topk(struct bench_work *work, int32_t scores)
@@ -436,6 +453,7 @@ static const struct bench_case cases[] = {
     { &rfn_op_index_pack,       "step",         0, build_index_pack,       0 },
     { &rfn_op_index_pack,       "prompt",       0, build_index_pack,       PROMPT_ROWS },
     { &rfn_op_index_query_pack, "step",         0, build_index_query_pack, 0 },
+    { &rfn_op_index_gather,     "prompt",       0, build_index_gather,     0 },
     { &rfn_op_index_logits,     "step",         1, build_index_logits,     0 },
     { &rfn_op_index_topk,       "random",       0, build_index_topk,       0 },
     { &rfn_op_index_topk,       "all equal",    0, build_index_topk,       1 },
