@@ -8,8 +8,9 @@
 #define NO_PAGE (-7)
 
 static const struct incident_form *const forms[] = {
-    &incident_scalars, &incident_contiguous, &incident_early,  &incident_bounds,
-    &incident_stale,   &incident_narrow,     &incident_stride,
+    &incident_scalars, &incident_contiguous, &incident_early,  &incident_bound,
+    &incident_above,   &incident_unguarded,  &incident_bounds, &incident_stale,
+    &incident_narrow,  &incident_stride,
 };
 
 const struct incident_form *incident_at(int i)
@@ -66,6 +67,43 @@ void incident_refused(struct incident *in, const char *call, enum rfn_status sta
     }
     in->refused++;
     snprintf(in->error, sizeof(in->error), "%s", line);
+}
+
+void incident_caught(struct incident *in, int caught, const char *what,
+                     const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(in->error, sizeof(in->error), format, args);
+    va_end(args);
+    if (incident_holds(in, caught, "%s: %s, which is not due", what, in->error))
+    {
+        in->caught = what;
+    }
+}
+
+void incident_fault(struct incident *in, const char *op, const char *operand,
+                    const char *words)
+{
+    struct rfn_fault f = { 0 };
+    char line[INCIDENT_LINE] = "nothing";
+    WORKS(in, rfn_device_fault(in->device, &f));
+    int caught = f.op != NULL && strcmp(f.op, op) == 0 && strcmp(f.operand, operand) == 0;
+    if (f.op != NULL)
+    {
+        snprintf(line, sizeof(line), "%s: %s [%lld][%lld] = %lld, and %lld more", f.op,
+                 f.operand, (long long)f.row, (long long)f.column, (long long)f.value,
+                 (long long)f.count - 1);
+    }
+    while (words[0] != '\0')
+    {
+        char word[64];
+        size_t length = strcspn(words, "|");
+        snprintf(word, sizeof(word), "%.*s", (int)length, words);
+        caught = caught && strstr(line, word) != NULL;
+        words += length + (words[length] == '|');
+    }
+    incident_caught(in, caught, "check mode", "%s", line);
 }
 
 /* ---- the attention object -------------------------------------------------------------- */
@@ -398,10 +436,12 @@ static void judge(struct incident *in, int broken, struct incident_result *ret)
     }
     incident_holds(in, count == in->plants, "%d findings, but %d are due", count,
                    in->plants);
-    incident_holds(in, !broken || in->plants + in->refused > 0, "nothing was caught");
-    if (in->refused > 0 && count == 0)
+    incident_holds(in, !broken || in->plants + in->refused > 0 || in->caught != NULL,
+                   "nothing was caught");
+    if ((in->refused > 0 || in->caught != NULL) && count == 0)
     {
-        snprintf(ret->found, sizeof(ret->found), "refused");
+        snprintf(ret->found, sizeof(ret->found), "%s",
+                 in->caught != NULL ? in->caught : "refused");
         snprintf(ret->said[0], INCIDENT_LINE, "%s", in->error);
     }
 }

@@ -43,7 +43,8 @@ struct incident
     uint64_t random; /* state of incident_below */
     struct incident_plant plant[INCIDENT_PLANTS];
     int plants;
-    int refused; /* calls that were due to be refused, and were */
+    int refused;        /* calls that were due to be refused, and were */
+    const char *caught; /* by what else something was caught: "check mode" */
     char error[INCIDENT_LINE];
     char wrong[INCIDENT_LINE]; /* the first thing that was not as it has to be */
 };
@@ -99,6 +100,13 @@ void incident_plant(struct incident *in, const char *rule, const char *file,
 int incident_works(struct incident *in, const char *call, enum rfn_status status);
 void incident_refused(struct incident *in, const char *call, enum rfn_status status,
                       enum rfn_status want, const char *words);
+/* Check mode has met a bad value of this operand; the line has all of these words. */
+void incident_fault(struct incident *in, const char *op, const char *operand,
+                    const char *words);
+
+/* What is due to be caught by `what` was; the line says how it shows. */
+void incident_caught(struct incident *in, int caught, const char *what,
+                     const char *format, ...) RFN_PRINTF(4, 5);
 int incident_holds(struct incident *in, int holds, const char *format, ...)
     RFN_PRINTF(3, 4);
 
@@ -130,6 +138,9 @@ uint64_t incident_equal(struct incident *in, struct rfn_exec *exec,
 extern const struct incident_form incident_scalars;    /* incident_copies.c */
 extern const struct incident_form incident_contiguous; /* incident_copies.c */
 extern const struct incident_form incident_early;      /* incident_plans.c */
+extern const struct incident_form incident_bound;      /* incident_gather.c */
+extern const struct incident_form incident_above;      /* incident_gather.c */
+extern const struct incident_form incident_unguarded;  /* incident_gather.c */
 extern const struct incident_form incident_bounds;     /* incident_plans.c */
 extern const struct incident_form incident_stale;      /* incident_plans.c */
 extern const struct incident_form incident_narrow;     /* incident_plans.c */
