@@ -18,7 +18,7 @@ static int is_float(uint32_t bits)
     return exponent >= 127 - 40 && exponent <= 127 + 40;
 }
 
-static void print_word(char *text, size_t room, const void *at, int32_t bytes)
+void rfn_lint_word(char *text, size_t room, const void *at, int32_t bytes)
 {
     uint64_t bits = 0;
     float f;
@@ -56,7 +56,7 @@ static void print_value(char text[VALUE_CHARS], const struct rfn_image_param *p,
     for (int32_t i = at; i < end; i += word)
     {
         char number[32];
-        print_word(number, sizeof number, value + i, word);
+        rfn_lint_word(number, sizeof number, value + i, word);
         if (used < VALUE_CHARS)
             used += (size_t)snprintf(text + used, VALUE_CHARS - used, "%s%s",
                                      i > at ? ", " : "", number);
@@ -114,8 +114,8 @@ static void number_differs(struct diff *d, const struct rfn_image_node *n,
     char a[32], b[32];
     if (was == is)
         return;
-    print_word(a, sizeof a, &was, 8);
-    print_word(b, sizeof b, &is, 8);
+    rfn_lint_word(a, sizeof a, &was, 8);
+    rfn_lint_word(b, sizeof b, &is, 8);
     differs(d, n, rule, what, name, a, b, "");
 }
 

@@ -107,7 +107,9 @@ enum rfn_status rfn_ladder_create(struct rfn_attention *attention,
         return RFN_FAIL(RFN_NOMEM, "ladder_create: no memory for %zu bytes", sizeof *l);
     l->bucket = malloc((size_t)buckets * sizeof *l->bucket);
     l->rung = calloc((size_t)buckets, 2 * sizeof *l->rung);
-    if (!l->bucket || !l->rung)
+    if (desc->reduce)
+        l->vote = calloc(rfn_vote_values(buckets), sizeof *l->vote);
+    if (!l->bucket || !l->rung || (desc->reduce && !l->vote))
     {
         status = RFN_FAIL(RFN_NOMEM, "ladder_create: no memory for %d buckets", buckets);
         goto free_ladder;
@@ -120,6 +122,8 @@ enum rfn_status rfn_ladder_create(struct rfn_attention *attention,
     l->next_n = desc->next_n ? desc->next_n : limits->next_n;
     l->record = desc->record;
     l->ctx = desc->ctx;
+    l->reduce = desc->reduce;
+    l->reduce_ctx = desc->reduce_ctx;
     l->mode = desc->mode ? desc->mode : RFN_CAPTURE_THREAD_LOCAL;
     l->budget_bytes = desc->memory_bytes;
     status = rfn_event_create(l->device, &l->done);
@@ -135,6 +139,7 @@ enum rfn_status rfn_ladder_create(struct rfn_attention *attention,
 destroy_event:
     rfn_event_destroy(&l->done);
 free_ladder:
+    free(l->vote);
     free(l->rung);
     free(l->bucket);
     free(l);
@@ -151,6 +156,7 @@ static enum rfn_status drop(struct rfn_ladder *l, struct rfn_rung *rung)
         l->last = NULL;
     l->info.graphs--;
     l->info.memory_bytes -= rung->bytes;
+    rfn_image_destroy(&rung->image);
     *rung = (struct rfn_rung) { .captures = rung->captures };
     return status;
 }
@@ -184,6 +190,7 @@ enum rfn_status rfn_ladder_destroy(struct rfn_ladder **ladder)
     if (status && status != RFN_DEVICE)
         return status;
     l->attention->ladders--;
+    free(l->vote);
     free(l->rung);
     free(l->bucket);
     free(l);
@@ -386,27 +393,38 @@ static enum rfn_status evict(struct rfn_ladder *l, int64_t bytes, const char *na
     return RFN_OK;
 }
 
+/* What ranks compare. */
+static enum rfn_status sign(struct rfn_graph *graph, struct rfn_rung *rung)
+{
+    enum rfn_status status = rfn_image_of(graph, NULL, &rung->image);
+    return status ? status : rfn_image_signature(rung->image, &rung->signature);
+}
+
 static enum rfn_status prepare(struct rfn_ladder *l, const struct rfn_bucket *bucket,
                                struct rfn_rung *rung)
 {
-    char name[64];
+    char name[RFN_BUCKET_CHARS];
     struct rfn_graph *graph = NULL;
     struct rfn_rung made = { 0 };
     enum rfn_capture_mode mode;
-    snprintf(name, sizeof name, "bucket %dx%d%s", bucket->requests, bucket->next_n,
-             bucket->short_context ? " short" : "");
+    rfn_bucket_name(name, bucket);
     enum rfn_status status = capture(l, bucket, name, &graph);
     if (status)
         return status;
     int stepped = step_out(l->device, &mode);
     status = instantiate(l, graph, name, &made);
+    if (!status && l->reduce)
+        status = sign(graph, &made);
     rfn_graph_destroy(&graph); /* the executable holds what it needs */
     if (!status && l->budget_bytes && made.bytes > l->budget_bytes)
         over_budget(l, &made, name);
     if (!status)
         status = evict(l, made.bytes, name);
     if (status)
+    {
         rfn_exec_destroy(&made.exec);
+        rfn_image_destroy(&made.image);
+    }
     step_back(l->device, stepped, mode);
     if (status)
         return status;

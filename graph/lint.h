@@ -32,6 +32,9 @@ struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
  * are; -1 when memory ran out, and none is told. */
 int32_t rfn_lint_tell(struct rfn_lint_list *list, rfn_report_fn *report, void *ctx);
 
+/* A value of at most 8 bytes, as a reader would write it. */
+void rfn_lint_word(char *text, size_t room, const void *at, int32_t bytes);
+
 /* "index_topk (node 3)", for sentences */
 #define RFN_LINT_NODE "%s (node %d)"
 #define RFN_LINT_NAMES(of, n) (n)->name, (int)((n) - (of)->node)

@@ -7,7 +7,8 @@
 #include <stdio.h>
 
 /* The smallest captured bucket that fits, of the step's own class first; an idle step fits
- * everywhere, and takes the smallest of all. NULL: none. */
+ * everywhere, and takes the smallest of all. NULL: none. With ranks `want` is what they need
+ * together, and captured is what all of them have. */
 static struct rfn_rung *pick(struct rfn_ladder *l, const struct rfn_bucket *want,
                              struct rfn_bucket *ret_bucket)
 {
@@ -17,7 +18,7 @@ static struct rfn_rung *pick(struct rfn_ladder *l, const struct rfn_bucket *want
         for (int32_t b = 0; b < l->buckets; b++)
         {
             struct rfn_rung *rung = rfn_ladder_rung(l, b, s);
-            if (!rung->exec || l->bucket[b] < want->requests)
+            if (l->bucket[b] < want->requests || !rfn_ladder_has(l, b, s))
                 continue;
             if (!best || l->bucket[b] < ret_bucket->requests)
             {
@@ -29,18 +30,25 @@ static struct rfn_rung *pick(struct rfn_ladder *l, const struct rfn_bucket *want
     return best;
 }
 
-static enum rfn_status none_fits(const struct rfn_ladder *l,
-                                 const struct rfn_bucket *want)
+/* Why ranks cannot take the bucket that they need. */
+static const char *why_not(const struct rfn_ladder *l, int32_t b, int32_t short_context)
 {
-    char list[360] = "";
+    const struct rfn_rung *rung = rfn_ladder_rung(l, b, short_context);
+    return !rung->exec     ? "is not captured here"
+           : !rung->agreed ? "was not found alike on all ranks"
+                           : "is missing on another rank";
+}
+
+/* `want` is what is asked of the graph, `own` the requests of this rank. */
+static enum rfn_status none_fits(const struct rfn_ladder *l,
+                                 const struct rfn_bucket *want, int32_t own)
+{
+    char list[360] = "", name[RFN_BUCKET_CHARS];
     size_t used = 0;
-    int32_t largest = l->bucket[l->buckets - 1], left = 0;
-    if (want->requests > largest)
-        return RFN_FAIL(RFN_LIMIT, "ladder_replay: %d requests; the largest bucket is %d",
-                        want->requests, largest);
+    int32_t left = 0, fits = 0;
     for (int32_t i = 0; i < 2 * l->buckets; i++)
     {
-        if (!l->rung[i].exec)
+        if (!rfn_ladder_has(l, i / 2, i % 2))
             continue;
         if (used + 24 > sizeof list)
             left++;
@@ -51,6 +59,16 @@ static enum rfn_status none_fits(const struct rfn_ladder *l,
     }
     if (left)
         snprintf(list + used, sizeof list - used, ", %d more", left);
+    while (l->bucket[fits] < want->requests)
+        fits++;
+    rfn_bucket_name(
+        name, &(struct rfn_bucket) { l->bucket[fits], l->next_n, want->short_context });
+    if (l->reduce)
+        return RFN_FAIL(RFN_NOT_READY,
+                        "ladder_replay: the fullest rank has %d requests, this one %d; "
+                        "%s %s; on all ranks: %s",
+                        want->requests, own, name, why_not(l, fits, want->short_context),
+                        used ? list : "none");
     return RFN_FAIL(RFN_NOT_READY,
                     "ladder_replay: no captured bucket takes %d requests of %s contexts; "
                     "captured: %s",
@@ -89,16 +107,13 @@ static enum rfn_status hand_over(const struct rfn_ladder *l, struct rfn_stream *
     return rfn_plan_hand_over(l->attention, stream, step, plan);
 }
 
-enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder, struct rfn_stream *stream,
-                                  const struct rfn_step *step,
-                                  struct rfn_replay_info *ret_info)
+/* All that can be said against a step before it is known which graph runs. */
+static enum rfn_status check_step(const struct rfn_ladder *l, struct rfn_stream *stream,
+                                  const struct rfn_step *step, struct rfn_plan *ret_plan)
 {
-    struct rfn_ladder *l = ladder;
-    struct rfn_bucket bucket = { 0 };
-    struct rfn_plan plan;
-    if (!ladder || !step)
-        return RFN_FAIL(RFN_INVALID, "ladder_replay: %s is NULL",
-                        ladder ? "step" : "ladder");
+    int32_t largest = l->bucket[l->buckets - 1];
+    if (!step)
+        return RFN_FAIL(RFN_INVALID, "ladder_replay: step is NULL");
     enum rfn_status status = rfn_object_check(stream, RFN_OBJECT_STREAM, "stream");
     if (!status && stream->object.device != l->device)
         status = RFN_FAIL(RFN_INVALID,
@@ -108,17 +123,41 @@ enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder, struct rfn_stream *
     if (!status)
         status = rfn_outside_captures(l->device, stream, "ladder_replay");
     if (!status)
-        status = rfn_plan_check(l->attention, step, &plan);
+        status = rfn_plan_check(l->attention, step, ret_plan);
     if (status)
         return status;
-    if (plan.most_tokens > l->next_n)
+    if (ret_plan->most_tokens > l->next_n)
         return RFN_FAIL(RFN_LIMIT,
                         "ladder_replay: %d query tokens of a request; the ladder's "
                         "graphs have room for %d",
-                        plan.most_tokens, l->next_n);
-    struct rfn_rung *rung = pick(l, &plan.bucket, &bucket);
+                        ret_plan->most_tokens, l->next_n);
+    if (ret_plan->bucket.requests > largest)
+        return RFN_FAIL(RFN_LIMIT, "ladder_replay: %d requests; the largest bucket is %d",
+                        ret_plan->bucket.requests, largest);
+    return RFN_OK;
+}
+
+enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder, struct rfn_stream *stream,
+                                  const struct rfn_step *step,
+                                  struct rfn_replay_info *ret_info)
+{
+    struct rfn_ladder *l = ladder;
+    struct rfn_bucket bucket = { 0 };
+    struct rfn_plan plan = { 0 };
+    if (!ladder)
+        return RFN_FAIL(RFN_INVALID, "ladder_replay: ladder is NULL");
+    if (l->reduce && !l->agreed)
+        return RFN_FAIL(RFN_NOT_READY,
+                        "ladder_replay: rfn_ladder_agree on all ranks comes first");
+    enum rfn_status status = check_step(l, stream, step, &plan);
+    struct rfn_bucket want = plan.bucket;
+    if (l->reduce && status != RFN_CAPTURE)
+        status = rfn_ladder_vote(l, status, &plan.bucket, &want);
+    if (status)
+        return status;
+    struct rfn_rung *rung = pick(l, &want, &bucket);
     if (!rung)
-        return none_fits(l, &plan.bucket);
+        return none_fits(l, &want, plan.bucket.requests);
     RFN_RANGE(RFN_RANGE_REPLAY, bucket.requests, 0, 0);
 
     status = order(l, stream);
@@ -144,6 +183,7 @@ enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder, struct rfn_stream *
             .bucket = bucket,
             .rows = (int32_t)plan.tokens,
             .padded = bucket.requests * bucket.next_n - (int32_t)plan.tokens,
+            .requests = want.requests,
         };
     return RFN_OK;
 }

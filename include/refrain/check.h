@@ -154,6 +154,11 @@ struct rfn_check;
       "a kernel takes a tensor map by value, so an address and extents are baked "       \
       "where no update of a pointer reaches them",                                       \
       "keep the tensor behind the map where it is, or capture again when it moves")      \
+    X(CAP038, ranks-differ, ERROR, PROVED,                                               \
+      "ranks captured different graphs of one step, so that their collectives wait for " \
+      "each other for ever or mix up what they carry",                                   \
+      "record the same ops with the same bounds on every rank, and declare what is a "   \
+      "rank's own, its number for one, dynamic")                                         \
     X(CAP040, conditional-body, INFO, HEURISTIC,                                         \
       "a conditional node whose body could not be looked into may hold what a body "     \
       "must not",                                                                        \

@@ -9,11 +9,16 @@
  * steps, a second ladder of the same attention object, copies of outputs) it orders itself.
  *
  * An attention object outlives its ladders.
+ *
+ * Ladders of ranks whose graphs hold collectives replay one bucket together: give each of them
+ * the group's reduction, the same buckets and next_n, prepare, call rfn_ladder_agree on every
+ * rank, then replay on every rank, step by step, idle ranks too.
  */
 #ifndef REFRAIN_GRAPH_H
 #define REFRAIN_GRAPH_H
 
 #include <refrain/attention.h>
+#include <refrain/ranks.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -44,6 +49,11 @@ struct rfn_ladder_desc
      * whose other threads may allocate, which a capture in global mode would not survive.
      * RFN_CAPTURE_RELAXED lets the record callback do what it likes. */
     enum rfn_capture_mode mode;
+    /* The maximum over the ranks of a group; NULL: this ladder is alone. With it every rank
+     * replays the same bucket, and only graphs that were found alike. Until then the image of
+     * a graph stays in host memory, 2.7 MiB for 61 layers. */
+    rfn_reduce_fn *reduce;
+    void *reduce_ctx;
 };
 
 struct rfn_ladder_info
@@ -67,6 +77,15 @@ struct rfn_replay_info
     struct rfn_bucket bucket; /* the one that was launched */
     int32_t rows;             /* live: query tokens of the step */
     int32_t padded;           /* rows of the bucket without work */
+    int32_t requests;         /* of the rank that has most; without ranks the step's */
+};
+
+/* What ranks agree on. */
+struct rfn_agree_info
+{
+    int32_t graphs;  /* alike on all ranks: what replays choose from */
+    int32_t partial; /* captured on some ranks only */
+    int32_t differ;  /* captured on all, not alike (CAP038) */
 };
 
 /**
@@ -113,18 +132,45 @@ RFN_API enum rfn_status rfn_ladder_prepare(struct rfn_ladder *ladder, int32_t re
  * short contexts takes a long-context graph where no short one is there. A step without
  * requests takes the smallest graph of all. ret_info may be NULL.
  *
+ * With ranks every rank calls it for every step: one reduction, of 3 + 2 * buckets values,
+ * says how many requests the fullest rank has, whether any has long contexts, which graphs all
+ * ranks have at hand and whether a rank cannot go on. All take the smallest graph that all of
+ * them have and that fits all; an idle rank launches it with padding only. Where a rank's step
+ * is refused, or no such graph is there, no rank launches and every rank gets an error, so
+ * that none waits for the others. What does not reach the reduction: a NULL ladder, a ladder
+ * that has not agreed, and a call in a capture, which are mistakes of the program; what can
+ * fail behind it on one rank alone: the device, and a graph whose memory was released.
+ *
  * Capture   Refused in one.
  * Stream    Asynchronous: a copy when something changed, then one graph launch, behind the
  *           last replay wherever that ran. Never captures, never allocates.
  * Threads   One at a time on a ladder.
  * Errors    As rfn_attention_plan. RFN_NOT_READY: no captured bucket fits, naming what is
  *           there; RFN_LIMIT: past the largest bucket or the ladder's next_n. On these
- *           nothing is enqueued and nothing handed over.
+ *           nothing is enqueued and nothing handed over. With ranks also: RFN_NOT_READY: another
+ *           rank's step was refused (the status is named), a bucket that is missing on some
+ *           rank (both are named), or no rfn_ladder_agree came before; what `reduce` returned;
+ *           RFN_INVALID: what it gave is no maximum.
  */
 RFN_API enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder,
                                           struct rfn_stream *stream,
                                           const struct rfn_step *step,
                                           struct rfn_replay_info *ret_info);
+
+/**
+ * Compares the captured graphs of all ranks, bucket by bucket, and reports those that are not
+ * alike (CAP038; see rfn_ranks_compare). Only what agreed is replayed: call it on every rank
+ * when graphs have been prepared, and again when more have. Graphs that are captured on some
+ * ranks only are counted, and left out until all have them and agree.
+ *
+ * Capture   Not in one: `reduce` blocks.
+ * Threads   One at a time on a ladder.
+ * Errors    RFN_INVALID: no ladder, a ladder without `reduce`; buckets or next_n that differ
+ *           between ranks, on all of them. What `reduce` returned. RFN_NOMEM, for which other
+ *           ranks may get RFN_NOT_READY. No finding was reported on these.
+ */
+RFN_API enum rfn_status rfn_ladder_agree(struct rfn_ladder *ladder, rfn_report_fn *report,
+                                         void *ctx, struct rfn_agree_info *ret_info);
 
 /**
  * Counts of a ladder.
@@ -201,6 +247,7 @@ RFN_API enum rfn_status rfn_replay_compare(const struct rfn_replay_desc *desc,
 #define rfn_ladder_create(...) RFN_SITED(rfn_ladder_create(__VA_ARGS__))
 #define rfn_ladder_destroy(...) RFN_SITED(rfn_ladder_destroy(__VA_ARGS__))
 #define rfn_ladder_prepare(...) RFN_SITED(rfn_ladder_prepare(__VA_ARGS__))
+#define rfn_ladder_agree(...) RFN_SITED(rfn_ladder_agree(__VA_ARGS__))
 #define rfn_ladder_replay(...) RFN_SITED(rfn_ladder_replay(__VA_ARGS__))
 #endif
 

@@ -96,10 +96,19 @@ static enum rfn_status record(void *ctx, struct rfn_stream *stream,
     return status;
 }
 
+/* One rank: more is allocated than without ranks, nothing less. */
+static enum rfn_status alone(void *ctx, int64_t *values, int32_t count)
+{
+    (void)ctx;
+    (void)values;
+    return count > 0 ? RFN_OK : RFN_INVALID;
+}
+
 static enum rfn_status create(struct life *life)
 {
     struct rfn_ladder_desc desc = { .record = record,
                                     .ctx = life,
+                                    .reduce = alone,
                                     .memory_bytes =
                                         2 * (MARKS + 1) * RFN_LADDER_NODE_BYTES };
     return rfn_ladder_create(life->w->attention, &desc, &life->ladder);
@@ -118,6 +127,11 @@ static enum rfn_status prepare_short(struct life *life)
 static enum rfn_status prepare_large(struct life *life)
 {
     return rfn_ladder_prepare(life->ladder, REQUESTS, 0);
+}
+
+static enum rfn_status agree(struct life *life)
+{
+    return rfn_ladder_agree(life->ladder, NULL, NULL, NULL);
 }
 
 static enum rfn_status replay(struct life *life)
@@ -140,6 +154,7 @@ static const struct step
     { "prepare", prepare_small, 1 },
     { "prepare short", prepare_short, 2 },
     { "prepare and evict", prepare_large, 2 },
+    { "agree", agree, 2 },
     { "replay", replay, 2 },
     { "replay again", replay, 2 },
     { "destroy", destroy, -1 },
