@@ -1,4 +1,5 @@
 #include "tools/batch.h"
+#include "tools/synth.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,9 +8,10 @@ static int64_t pages_of(int64_t tokens, int32_t page_tokens)
     return (tokens + page_tokens - 1) / page_tokens;
 }
 
-int64_t batch_request_pages(const struct trace_request *request, int32_t page_tokens)
+int64_t batch_request_pages(const struct trace_request *request, int32_t page_tokens,
+                            int32_t drafts)
 {
-    return pages_of(request->input_tokens + request->output_tokens, page_tokens);
+    return pages_of(request->input_tokens + request->output_tokens + drafts, page_tokens);
 }
 
 static int descending(const void *a, const void *b)
@@ -19,7 +21,8 @@ static int descending(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-int64_t batch_pool_pages(const struct trace *trace, int32_t seats, int32_t page_tokens)
+int64_t batch_pool_pages(const struct trace *trace, int32_t seats, int32_t page_tokens,
+                         int32_t drafts)
 {
     int64_t *need = malloc((size_t)(trace->requests + 1) * sizeof(need[0]));
     if (need == NULL)
@@ -28,7 +31,7 @@ int64_t batch_pool_pages(const struct trace *trace, int32_t seats, int32_t page_
     }
     for (int64_t i = 0; i < trace->requests; i++)
     {
-        need[i] = batch_request_pages(&trace->request[i], page_tokens);
+        need[i] = batch_request_pages(&trace->request[i], page_tokens, drafts);
     }
     qsort(need, (size_t)trace->requests, sizeof(need[0]), descending);
     int64_t pages = 0;
@@ -56,13 +59,14 @@ int batch_create(const struct batch_desc *desc, struct batch *ret_batch)
     batch.seat = malloc(seats * sizeof(batch.seat[0]));
     batch.lens = malloc(seats * sizeof(batch.lens[0]));
     batch.q_lens = malloc(seats * sizeof(batch.q_lens[0]));
+    batch.kept = malloc(seats * sizeof(batch.kept[0]));
     batch.table = malloc(seats * (size_t)desc->table_pages * sizeof(batch.table[0]));
     batch.made = malloc((size_t)blocks);
     batch.new_from = calloc(seats, sizeof(batch.new_from[0]));
     batch.new_to = calloc(seats, sizeof(batch.new_to[0]));
     if (batch.new_from == NULL || batch.new_to == NULL || batch.seat == NULL ||
-        batch.lens == NULL || batch.q_lens == NULL || batch.table == NULL ||
-        batch.made == NULL ||
+        batch.lens == NULL || batch.q_lens == NULL || batch.kept == NULL ||
+        batch.table == NULL || batch.made == NULL ||
         pages_create(desc->pages, block_pages, desc->seed, &batch.pages) != 0)
     {
         batch_destroy(&batch);
@@ -78,6 +82,7 @@ void batch_destroy(struct batch *batch)
     free(batch->seat);
     free(batch->lens);
     free(batch->q_lens);
+    free(batch->kept);
     free(batch->table);
     free(batch->made);
     free(batch->new_from);
@@ -152,7 +157,8 @@ static void sit_down(struct batch *batch, const struct trace_request *request)
     *seat = (struct batch_seat) { .request = batch->next++,
                                   .blocks = full_blocks(batch, request),
                                   .promised_pages = batch_request_pages(
-                                      request, batch->desc.page_tokens) };
+                                      request, batch->desc.page_tokens,
+                                      batch->desc.speculative.drafts) };
     batch->promised_pages += seat->promised_pages;
     batch->new_from[s] = 0;
     memset(batch->made, 1, (size_t)request->blocks);
@@ -187,7 +193,8 @@ int32_t batch_admit(struct batch *batch)
         return -1;
     }
     batch->now_us += wait_us > 0 ? wait_us : 0; /* nothing runs: time leaps */
-    int64_t need = batch_request_pages(request, desc->page_tokens);
+    int64_t need =
+        batch_request_pages(request, desc->page_tokens, desc->speculative.drafts);
     for (int64_t i = 0; i < full_blocks(batch, request); i++)
     {
         if (pages_block_holders(&batch->pages, request->hash_ids[i]) > 0)
@@ -207,10 +214,23 @@ int32_t batch_admit(struct batch *batch)
 
 int32_t batch_begin_step(struct batch *batch)
 {
+    const struct batch_desc *desc = &batch->desc;
+    const struct speculative *speculative = &desc->speculative;
     for (int32_t s = 0; s < batch->lives; s++)
     {
         int64_t left = request_of(batch, s)->output_tokens - batch->seat[s].made_tokens;
-        int32_t q = left < batch->desc.next_n ? (int32_t)left : batch->desc.next_n;
+        int32_t q = left < desc->next_n ? (int32_t)left : desc->next_n;
+        batch->kept[s] = q;
+        if (speculative->drafts > 0)
+        {
+            int32_t kept =
+                1 + speculative_accepted(speculative, desc->seed, batch->seat[s].request,
+                                         batch->lens[s]);
+            batch->kept[s] = left < kept ? (int32_t)left : kept;
+            batch->draft_tokens += speculative->drafts;
+            batch->accepted_tokens += batch->kept[s] - 1;
+            q = desc->next_n;
+        }
         batch->changed |= q != batch->q_lens[s];
         batch->q_lens[s] = q;
         batch->lens[s] += q;
@@ -226,8 +246,11 @@ void batch_end_step(struct batch *batch)
     for (int32_t s = 0; s < batch->lives; s++)
     {
         batch->new_from[s] = batch->new_to[s] = (int32_t)batch->seat[s].pages;
-        batch->seat[s].made_tokens += batch->q_lens[s];
-        batch->tokens += batch->q_lens[s];
+        batch->seat[s].made_tokens += batch->kept[s];
+        batch->tokens += batch->kept[s];
+        batch->lens[s] -= batch->q_lens[s] - batch->kept[s];
+        batch->changed |=
+            batch->kept[s] != batch->q_lens[s]; /* not what it advanced to */
     }
     for (int32_t s = batch->lives - 1; s >= 0; s--)
     {
@@ -244,6 +267,18 @@ int64_t batch_slot(const struct batch *batch, int32_t seat, int64_t position)
     int32_t page_tokens = batch->desc.page_tokens;
     return (int64_t)row_of(batch, seat)[position / page_tokens] * page_tokens +
            position % page_tokens;
+}
+
+int64_t batch_token(const struct batch *batch, int32_t seat, int64_t position)
+{
+    const struct batch_desc *desc = &batch->desc;
+    int64_t first = batch->lens[seat] - batch->q_lens[seat];
+    if (batch->q_lens[seat] > 0 && position >= first + batch->kept[seat])
+    {
+        return synth_draft(desc->seed, batch->seat[seat].request, first, position);
+    }
+    return synth_token(desc->seed, desc->trace->request, batch->seat[seat].request,
+                       position);
 }
 
 int64_t batch_drain(struct batch *batch)

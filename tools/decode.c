@@ -33,6 +33,8 @@ static const struct cli_option table[] = {
            "requests of each graph (1,2,4,8, by 8 to 128, by 16 to 256)"),
     OPTION("--next-n", "N", CLI_INT, next_n, 1, RFN_NEXT_N_MAX,
            "tokens a request and step (1)"),
+    OPTION("--speculative", "N[:RATE]", CLI_TEXT, speculative, 0, 0,
+           "N draft tokens more a request and step, each accepted at a rate of 0.7"),
     OPTION("--pool-pages", "N", CLI_INT, pool_pages, 1, 1000000000,
            "pages of each layer's pools (what --batch requests need, see below)"),
     OPTION("--context-limit", "N", CLI_INT, context_limit, 2, 1000000000,

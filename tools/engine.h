@@ -168,6 +168,10 @@ enum rfn_status engine_eager(struct engine *engine, const struct batch *batch);
 /* Copies the first `rows` rows of a pass's outputs to got[eager] and waits. */
 enum rfn_status engine_collect(struct engine *engine, int eager, int32_t rows);
 
+/* Fills the cache rows of the step with NaN: all of them, or those of rejected tokens. */
+enum rfn_status engine_poison_rows(struct engine *engine, const struct batch *batch,
+                                   int rejected);
+
 /* Copies page 0 of every pool to padding[i], and the pages that the step's rows are written
  * to to written[i]; both wait. */
 enum rfn_status engine_read_padding(struct engine *engine, int32_t i);

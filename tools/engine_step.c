@@ -27,10 +27,8 @@ enum rfn_status engine_update(struct engine *engine, const struct batch *batch)
     for (int32_t t = 0; t < engine->rows; t++)
     {
         int64_t position = engine_position(engine, batch, t);
-        key[t] = position < 0
-                     ? GARBAGE_KEY
-                     : synth_token(desc->seed, desc->trace->request,
-                                   batch->seat[t / desc->next_n].request, position);
+        key[t] =
+            position < 0 ? GARBAGE_KEY : batch_token(batch, t / desc->next_n, position);
     }
     *(int32_t *)(ring->data + engine->sizes.live_offset) = live_rows(engine, batch);
     ENGINE_TRY(rfn_copy_async(engine->stream, engine->delta, ring->data,
@@ -199,6 +197,48 @@ enum rfn_status engine_collect(struct engine *engine, int eager, int32_t rows)
                                   rows * sizes->lse_bytes));
     }
     return rfn_stream_sync(engine->stream);
+}
+
+/* NaN in all bytes of one token, whether they lie side by side or part in planes. */
+static enum rfn_status poison_token(struct engine *engine, const struct rfn_pool *pool,
+                                    int64_t slot)
+{
+    const struct rfn_format_info *format = rfn_format_query(pool->format);
+    int64_t at = slot % pool->page_tokens;
+    int64_t data = format->planar ? format->data_bytes : format->token_bytes;
+    int64_t rest = format->token_bytes - data;
+    uint8_t *page =
+        (uint8_t *)pool->data + slot / pool->page_tokens * pool->page_stride_bytes;
+    ENGINE_TRY(rfn_set_async(engine->stream, page + at * data, 0xff, data));
+    return rest == 0
+               ? RFN_OK
+               : rfn_set_async(engine->stream,
+                               page + pool->page_tokens * data + at * rest, 0xff, rest);
+}
+
+enum rfn_status engine_poison_rows(struct engine *engine, const struct batch *batch,
+                                   int rejected)
+{
+    for (int32_t t = 0; t < live_rows(engine, batch); t++)
+    {
+        int32_t seat = t / engine->desc.next_n;
+        int32_t j = t % engine->desc.next_n;
+        if (j >= batch->q_lens[seat] || (rejected && j < batch->kept[seat]))
+        {
+            continue;
+        }
+        int64_t slot = batch_slot(batch, seat, engine_position(engine, batch, t));
+        for (int32_t l = 0; l < engine->desc.geometry->layers; l++)
+        {
+            const struct rfn_layer_caches *caches = &engine->layer[l].caches;
+            ENGINE_TRY(poison_token(engine, &caches->latent, slot));
+            if (caches->index.data != NULL)
+            {
+                ENGINE_TRY(poison_token(engine, &caches->index, slot));
+            }
+        }
+    }
+    return RFN_OK;
 }
 
 /* A page of a layer's pools, the index page behind the latent one. */

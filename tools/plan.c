@@ -132,10 +132,41 @@ static int read_buckets(struct run *run)
     return TOOL_OK;
 }
 
+/* Drafts are rows of a step and tokens of a context. */
+static int read_speculative(struct run *run)
+{
+    struct speculative *speculative = &run->batch_desc.speculative;
+    struct options *options = &run->options;
+    if (options->speculative == NULL)
+    {
+        return TOOL_OK;
+    }
+    const char *want = speculative_read(options->speculative, speculative);
+    if (want != NULL)
+    {
+        tool_error("--speculative '%s': %s", options->speculative, want);
+        return TOOL_ARGUMENTS;
+    }
+    if (options->next_n != 1 && options->next_n != speculative->drafts + 1)
+    {
+        tool_error("--speculative %d has %d rows a request, --next-n says %" PRId64,
+                   speculative->drafts, speculative->drafts + 1, options->next_n);
+        return TOOL_ARGUMENTS;
+    }
+    if (run->context_tokens < speculative->drafts + 2)
+    {
+        tool_error("--speculative %d needs contexts of %d tokens, --context-limit is %d",
+                   speculative->drafts, speculative->drafts + 2, run->context_tokens);
+        return TOOL_ARGUMENTS;
+    }
+    options->next_n = speculative->drafts + 1;
+    return TOOL_OK;
+}
+
 int run_read_options(struct run *run)
 {
     int (*const part[])(struct run *) = { read_geometry, read_device, read_arrivals,
-                                          read_buckets };
+                                          read_buckets, read_speculative };
     int status = TOOL_OK;
     for (size_t i = 0; status == TOOL_OK && i < sizeof(part) / sizeof(part[0]); i++)
     {
@@ -175,7 +206,7 @@ int run_read_trace(struct run *run)
         tool_error("%s: expected at least one request, found none", options->trace);
         return TOOL_ARGUMENTS;
     }
-    trace_clip(&run->trace, run->context_tokens);
+    trace_clip(&run->trace, run->context_tokens - run->batch_desc.speculative.drafts);
     return TOOL_OK;
 }
 
@@ -200,8 +231,10 @@ static int plan_pages(struct run *run)
     int64_t page_bytes = engine_page_bytes(&run->geometry);
     int64_t pages = run->options.pool_pages;
     int64_t most = INT32_MAX / page_tokens; /* slots are i32 */
-    int64_t largest = batch_pool_pages(&run->trace, 1, page_tokens);
-    int64_t usable = batch_pool_pages(&run->trace, run->batch_desc.seats, page_tokens);
+    int32_t drafts = run->batch_desc.speculative.drafts;
+    int64_t largest = batch_pool_pages(&run->trace, 1, page_tokens, drafts);
+    int64_t usable =
+        batch_pool_pages(&run->trace, run->batch_desc.seats, page_tokens, drafts);
     if (largest < 0 || usable < 0)
     {
         tool_error("no memory to plan %" PRId64 " requests", run->trace.requests);

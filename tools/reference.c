@@ -110,11 +110,9 @@ void verify_destroy(struct verify *verify)
     verify->scratch = NULL;
 }
 
-static int64_t key_of(const struct verify *verify, const struct sample *at,
-                      int64_t position)
+static int64_t key_of(const struct sample *at, int64_t position)
 {
-    const struct engine_desc *desc = &verify->engine->desc;
-    return synth_token(desc->seed, desc->trace->request, at->request, position);
+    return batch_token(at->batch, at->seat, position);
 }
 
 static void complain(struct verify *verify, const struct sample *at, const char *what,
@@ -160,7 +158,7 @@ static void score_all(struct verify *verify, const struct sample *at, int32_t la
     uint8_t codes[QUANT_INDEX];
     double key[QUANT_INDEX];
     float share = (float)(1.0 / sqrt((double)QUANT_INDEX * heads));
-    int64_t query_key = key_of(verify, at, at->position);
+    int64_t query_key = key_of(at, at->position);
     synth_row(query_key, layer, SYNTH_INDEX_QUERY, scratch->query,
               (int64_t)heads * QUANT_INDEX);
     synth_row(query_key, layer, SYNTH_INDEX_WEIGHT, scratch->index_w, heads);
@@ -175,8 +173,7 @@ static void score_all(struct verify *verify, const struct sample *at, int32_t la
     {
         double sum = 0;
         double size = 0;
-        synth_row(key_of(verify, at, s), layer, SYNTH_INDEX_KEY, scratch->row,
-                  QUANT_INDEX);
+        synth_row(key_of(at, s), layer, SYNTH_INDEX_KEY, scratch->row, QUANT_INDEX);
         double scale = quant_index(scratch->row, geometry->index_scale, codes, key);
         for (int32_t h = 0; h < heads; h++)
         {
@@ -266,7 +263,7 @@ static void check_written(struct verify *verify, const struct sample *at)
         engine->written[0] +
         ((int64_t)at->layer * engine->rows + at->row) * engine->sizes.pages;
     int64_t offset = at->position % geometry->page_tokens;
-    int64_t key = key_of(verify, at, at->position);
+    int64_t key = key_of(at, at->position);
     double unused[QUANT_KEY];
     synth_row(key, at->layer, SYNTH_ROW, scratch->row, QUANT_KEY);
     quant_latent(scratch->row, geometry->latent_scale, scratch->packed, unused);
@@ -331,12 +328,12 @@ static void check_attention(struct verify *verify, const struct sample *at, int3
     double lse_error = 0;
     for (int32_t c = 0; c < count; c++)
     {
-        synth_row(key_of(verify, at, scratch->chosen[c]), at->layer, SYNTH_ROW,
-                  scratch->row, QUANT_KEY);
+        synth_row(key_of(at, scratch->chosen[c]), at->layer, SYNTH_ROW, scratch->row,
+                  QUANT_KEY);
         quant_latent(scratch->row, geometry->latent_scale, scratch->packed,
                      scratch->keys + c * QUANT_KEY);
     }
-    synth_row(key_of(verify, at, at->position), at->layer, SYNTH_QUERY, scratch->query,
+    synth_row(key_of(at, at->position), at->layer, SYNTH_QUERY, scratch->query,
               (int64_t)geometry->heads * QUANT_KEY);
     for (int32_t h = 0; h < geometry->heads; h++)
     {

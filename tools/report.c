@@ -64,6 +64,14 @@ void report_print(const struct report *report, const struct engine *engine)
     printf("  steps         %" PRId64 ", %" PRId64 " tokens, %.0f tokens/s\n",
            report->steps, report->tokens,
            report_ratio((double)report->tokens, report->step_s));
+    if (report->draft_tokens > 0)
+    {
+        printf("  speculative   %" PRId64 " drafts, %" PRId64
+               " accepted, %.2f tokens a request and step\n",
+               report->draft_tokens, report->accepted_tokens,
+               report_ratio((double)report->tokens,
+                            (double)(report->tokens - report->accepted_tokens)));
+    }
     printf("  a step        update %.0f us, replay %.0f us (launch %.1f), host %.0f us\n",
            report_us(report->update_s, report->steps),
            report_us(report->replay_s, report->steps),

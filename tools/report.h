@@ -16,6 +16,8 @@ struct report
     int64_t waited;
     int64_t steps;
     int64_t tokens;
+    int64_t draft_tokens; /* that were verified */
+    int64_t accepted_tokens;
     int64_t prompt_tokens;
     int64_t shared_tokens; /* of them, that others had packed */
     int64_t eager_steps;   /* that no graph could take */

@@ -17,7 +17,7 @@ json_t *report_json(const struct report *report, const struct engine *engine)
     return json_pack(
         "{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:f, s:I, s:i, s:o, "
         "s:o, "
-        "s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f}",
+        "s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I}",
         "device", report->device, "geometry", report->geometry, "layers", report->layers,
         "requests", (json_int_t)report->requests, "finished",
         (json_int_t)report->finished, "waited", (json_int_t)report->waited, "steps",
@@ -33,7 +33,8 @@ json_t *report_json(const struct report *report, const struct engine *engine)
         report_us(report->launch_s, report->steps), "replay_us",
         report_us(report->replay_s, report->steps), "host_us_per_step",
         report_us(report->step_s - report->replay_s, report->steps), "first_replay_s",
-        report->first_replay_s);
+        report->first_replay_s, "draft_tokens", (json_int_t)report->draft_tokens,
+        "accepted_tokens", (json_int_t)report->accepted_tokens);
 }
 
 #else

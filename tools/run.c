@@ -230,6 +230,8 @@ int run_finish(struct run *run)
     report->finished = run->batch.finished;
     report->waited = run->batch.waited;
     report->tokens = run->batch.tokens;
+    report->draft_tokens = run->batch.draft_tokens;
+    report->accepted_tokens = run->batch.accepted_tokens;
     report->shared_tokens = run->batch.shared_tokens;
     report->bit_equal = verify->steps == 0 ? -1 : verify->mismatches == 0;
     report->verified_steps = verify->steps;

@@ -33,6 +33,7 @@ struct options
     const char *inject;
     const char *arrivals;
     const char *bucket_list;
+    const char *speculative;
     int64_t layers; /* 0: 2, or the geometry's */
     int64_t requests;
     int64_t steps;

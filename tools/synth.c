@@ -8,6 +8,7 @@ enum key_kind
     KEY_PICK = 1,
     KEY_PROMPT,
     KEY_TOKEN,
+    KEY_DRAFT,
 };
 
 uint64_t synth_mix(uint64_t x)
@@ -39,6 +40,12 @@ int64_t synth_token(uint64_t seed, const struct trace_request *requests, int64_t
                                 (uint64_t)(position % TRACE_BLOCK_TOKENS))
                        : key_of(seed, KEY_TOKEN, (uint64_t)request, (uint64_t)position);
     return (int64_t)key;
+}
+
+int64_t synth_draft(uint64_t seed, int64_t request, int64_t first, int64_t position)
+{
+    return (int64_t)key_of(seed, KEY_DRAFT, (uint64_t)request,
+                           ((uint64_t)first << 8) + (uint64_t)(position - first));
 }
 
 int64_t synth_salt(int32_t layer, enum synth_kind kind)

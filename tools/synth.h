@@ -4,6 +4,7 @@
  *
  *     prompt token       key of (seed, hash id, offset in the block)
  *     generated token    key of (seed, request, position); the same for its queries
+ *     rejected draft     key of (seed, request, position, the step's first position)
  *     salt               layer * SYNTH_KINDS + kind
  *
  * Requests that share a prompt block hold equal rows, so they may share its pages.
@@ -32,6 +33,9 @@ uint64_t synth_pick(uint64_t seed, uint64_t a, uint64_t b);
 /* Key of a request's token. */
 int64_t synth_token(uint64_t seed, const struct trace_request *requests, int64_t request,
                     int64_t position);
+
+/* Key of a draft token that is rejected, in the step that begins at `first`. */
+int64_t synth_draft(uint64_t seed, int64_t request, int64_t first, int64_t position);
 
 int64_t synth_salt(int32_t layer, enum synth_kind kind);
 

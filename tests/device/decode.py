@@ -14,7 +14,8 @@ import tempfile
 OK, ENVIRONMENT, ARGUMENTS, FINDINGS = 0, 1, 2, 3
 KEYS = ("device geometry layers requests finished waited steps tokens graphs buckets_used "
         "replays padding_waste eager_steps findings bit_equal max_rel_err pages_leaked "
-        "graph_bytes tokens_per_s update_us launch_us replay_us host_us_per_step first_replay_s").split()
+        "graph_bytes tokens_per_s update_us launch_us replay_us host_us_per_step first_replay_s "
+        "draft_tokens accepted_tokens").split()
 GOOD = ('{"timestamp": 0, "input_length": %d, "output_length": %d, "hash_ids": [%s]}\n')
 # Same bits whatever the schedule: everything but times.
 TIMES = {"tokens_per_s", "update_us", "launch_us", "replay_us", "host_us_per_step", "first_replay_s"}
@@ -105,10 +106,36 @@ def good_runs(check, seeds):
     for more in MODELS:
         got = check.totals(SMALL + ["--steps", 90, "--verify", 8] + more, OK)
         check.due(got, bit_equal=True, findings=0, pages_leaked=0, eager_steps=0)
+    speculative_runs(check)
     # The default model, past its top-k: the indexer decides.
     got = check.totals(["--layers", 1, "--context-limit", 2300, "--requests", 2, "--batch", 2,
                         "--steps", 3, "--verify", 2], OK, "2 rows against double")
     check.due(got, geometry="deepseek-v3.2", bit_equal=True, findings=0, layers=1)
+
+
+def speculative_runs(check):
+    """Every step verified: also those behind rows of rejected tokens that are NaN."""
+    for what in ("1:0", "3", "7:0.3", "3:1"):
+        got = check.totals(SMALL + ["--steps", 150, "--pool-pages", 24, "--verify", 40,
+                                    "--speculative", what], OK, "speculative +[1-9]")
+        check.due(got, bit_equal=True, findings=0, pages_leaked=0, eager_steps=0)
+        drafts, accepted = got.get("draft_tokens", 0), got.get("accepted_tokens", 0)
+        runs = drafts // int(what[0])
+        if not drafts or got.get("tokens") != runs + accepted:
+            check.problems.append("%s: %s" % (what, got))
+        if what == "1:0" and accepted or what == "3:1" and accepted < 0.9 * drafts:
+            check.problems.append("%s: %d of %d accepted" % (what, accepted, drafts))
+    # The same words for the same rate, written out; other schedules give the same bits.
+    args = SMALL + ["--steps", 60, "--batch", 3, "--verify", 9, "--speculative"]
+    same = check.totals(args + ["3:0.7"], OK, "9 steps: bit_equal true")
+    same = {key: value for key, value in same.items() if key not in TIMES}
+    check.due(check.totals(args + ["3"], OK), **same)
+    check.due(check.totals(args + ["3", "--next-n", 4], OK, sched="lazy"), **same)
+    check.due(check.totals(args + ["3"], OK, sched="random:7"), **same)
+    # A context at its limit has room for the drafts.
+    got = check.totals(["--geometry", "tiny", "--context-limit", 128, "--requests", 8, "--steps",
+                        0, "--speculative", "7:0.5", "--verify", 9], OK)
+    check.due(got, bit_equal=True, finished=8, findings=0)
 
 
 def few_requests(check):
@@ -233,6 +260,16 @@ def arguments(check):
             (["--arrivals", "timed:-1"], ["'-1'"]),
             (["--arrivals", "timed:nan"], ["'nan'"]),
             (["--device", "gpu"], ["'gpu'", "nearest"]),
+            (["--speculative", "0"], ["--speculative '0'", "N or N:rate", "1 .. 7"]),
+            (["--speculative", "8:0.5"], ["'8:0.5'", "1 .. 7"]),
+            (["--speculative", "3:1.5"], ["'3:1.5'", "rate of 0 .. 1"]),
+            (["--speculative", "3:nan"], ["'3:nan'"]),
+            (["--speculative", "3:"], ["'3:'"]),
+            (["--speculative", ""], ["--speculative ''"]),
+            (["--speculative", "3", "--next-n", "3"],
+             ["--speculative 3 has 4 rows a request, --next-n says 3"]),
+            (["--speculative", "7", "--context-limit", "8"],
+             ["needs contexts of 9 tokens, --context-limit is 8"]),
             (["--inject", "sync-cpy"], ["nearest is 'sync-copy'"]),
             (["extra"], ["unexpected argument 'extra'"]),
             (["--" + "x" * 5000, "1"], ["nearest"])):

@@ -21,6 +21,8 @@ DECODE = (
     (r" +total +(\d+) +(\d+) +([\d.]+)%", "replays live_rows padding_percent"),
     (r"  requests +\d+, (\d+) admitted, (\d+) finished, (\d+) waited", "admitted finished waited"),
     (r"  steps +(\d+), (\d+) tokens, (\d+) tokens/s", "steps tokens tokens_per_s"),
+    (r"  speculative +(\d+) drafts, (\d+) accepted, ([\d.]+) tokens a request and step",
+     "draft_tokens accepted_tokens tokens_per_request_step"),
     (r"  a step +update (\d+) us, replay (\d+) us \(launch ([\d.]+)\), host (\d+) us",
      "update_us replay_us launch_us host_us_per_step"),
     (r"  prompts +(\d+) tokens, (\d+) of them shared, packed in ([\d.]+) s",
@@ -59,6 +61,8 @@ def decode(text):
         found = re.search("^" + pattern, text, re.M)
         if found:
             got.update(zip(names.split(), map(value, found.groups())))
+        elif names.startswith("draft"): # a line of speculative runs
+            got.update(draft_tokens=0, accepted_tokens=0)
         elif not names.startswith("verified") or "  verify        off" not in text:
             missing.append("FAIL no line of %s" % names)
     return got, missing
@@ -130,6 +134,12 @@ def self_test(program):
             with open(name, encoding="utf-8") as file:
                 return done.stdout, json.load(file)
 
+        text, due = both("decode", "--device", "host", "--geometry", "tiny", "--verify", "3",
+                         "--steps", "4", "--speculative", "2")
+        got, missing = decode(text)
+        problems += missing
+        if not 0 < due["accepted_tokens"] == got["accepted_tokens"] < got["draft_tokens"]:
+            problems.append("decode, speculative: %s, not %s" % (got, due))
         text, due = both("decode", "--device", "host", "--geometry", "tiny", "--verify", "3")
         got, missing = decode(text)
         problems += missing

@@ -293,7 +293,7 @@ static void random_traffic_leaves_no_page_behind(void **state)
         char error[TRACE_ERROR_BYTES];
         assert_int_equal(traffic_make(seed, 60, &trace, error), TRACE_OK);
         trace_clip(&trace, 3000);
-        int64_t pages = batch_pool_pages(&trace, 1 + (int32_t)seed % 3, PAGE);
+        int64_t pages = batch_pool_pages(&trace, 1 + (int32_t)seed % 3, PAGE, 0);
         struct batch batch = open_batch(&trace, 7, pages, 1 + (int32_t)seed % 8,
                                         seed % 2 == 0 ? 100000 : 0);
         int64_t steps = 0;
