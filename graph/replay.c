@@ -107,6 +107,57 @@ static enum rfn_status hand_over(const struct rfn_ladder *l, struct rfn_stream *
     return rfn_plan_hand_over(l->attention, stream, step, plan);
 }
 
+static enum rfn_status check_stream(const struct rfn_ladder *l, struct rfn_stream *stream,
+                                    const char *what)
+{
+    enum rfn_status status = rfn_object_check(stream, RFN_OBJECT_STREAM, "stream");
+    if (!status && stream->object.device != l->device)
+        status = RFN_FAIL(RFN_INVALID,
+                          "%s: the stream belongs to device %p, the ladder to device %p",
+                          what, (void *)stream->object.device, (void *)l->device);
+    return status ? status : rfn_outside_captures(l->device, stream, what);
+}
+
+static enum rfn_status check_tokens(const struct rfn_ladder *l,
+                                    const struct rfn_plan *plan, const char *what)
+{
+    if (plan->most_tokens > l->next_n)
+        return RFN_FAIL(RFN_LIMIT,
+                        "%s: %d query tokens of a request; the ladder's graphs have room "
+                        "for %d",
+                        what, plan->most_tokens, l->next_n);
+    return RFN_OK;
+}
+
+/* Behind a plan that was handed over. */
+static enum rfn_status launch(struct rfn_ladder *l, struct rfn_rung *rung,
+                              struct rfn_stream *stream)
+{
+    enum rfn_status status = rfn_exec_launch(rung->exec, stream);
+    if (status) /* the device has not advanced as the plan says */
+    {
+        rfn_plan_forget(l->attention);
+        return status;
+    }
+    l->last = rung->exec;
+    l->astray = 0;
+    rung->used = ++l->clock;
+    l->info.replays++;
+    return RFN_OK;
+}
+
+static void say(struct rfn_replay_info *ret_info, const struct rfn_bucket *bucket,
+                const struct rfn_plan *plan, const struct rfn_bucket *want)
+{
+    if (ret_info)
+        *ret_info = (struct rfn_replay_info) {
+            .bucket = *bucket,
+            .rows = (int32_t)plan->tokens,
+            .padded = bucket->requests * bucket->next_n - (int32_t)plan->tokens,
+            .requests = want->requests,
+        };
+}
+
 /* All that can be said against a step before it is known which graph runs. */
 static enum rfn_status check_step(const struct rfn_ladder *l, struct rfn_stream *stream,
                                   const struct rfn_step *step, struct rfn_plan *ret_plan)
@@ -114,23 +165,13 @@ static enum rfn_status check_step(const struct rfn_ladder *l, struct rfn_stream 
     int32_t largest = l->bucket[l->buckets - 1];
     if (!step)
         return RFN_FAIL(RFN_INVALID, "ladder_replay: step is NULL");
-    enum rfn_status status = rfn_object_check(stream, RFN_OBJECT_STREAM, "stream");
-    if (!status && stream->object.device != l->device)
-        status = RFN_FAIL(RFN_INVALID,
-                          "ladder_replay: the stream belongs to device %p, the ladder to "
-                          "device %p",
-                          (void *)stream->object.device, (void *)l->device);
-    if (!status)
-        status = rfn_outside_captures(l->device, stream, "ladder_replay");
+    enum rfn_status status = check_stream(l, stream, "ladder_replay");
     if (!status)
         status = rfn_plan_check(l->attention, step, ret_plan);
+    if (!status)
+        status = check_tokens(l, ret_plan, "ladder_replay");
     if (status)
         return status;
-    if (ret_plan->most_tokens > l->next_n)
-        return RFN_FAIL(RFN_LIMIT,
-                        "ladder_replay: %d query tokens of a request; the ladder's "
-                        "graphs have room for %d",
-                        ret_plan->most_tokens, l->next_n);
     if (ret_plan->bucket.requests > largest)
         return RFN_FAIL(RFN_LIMIT, "ladder_replay: %d requests; the largest bucket is %d",
                         ret_plan->bucket.requests, largest);
@@ -166,24 +207,64 @@ enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder, struct rfn_stream *
     l->last_stream = stream->object.serial;
     status = hand_over(l, stream, step, &plan);
     if (!status)
+        status = launch(l, rung, stream);
+    if (status)
+        return strayed(l, stream, status);
+    say(ret_info, &bucket, &plan, &want);
+    return RFN_OK;
+}
+
+enum rfn_status rfn_ladder_again(struct rfn_ladder *ladder, struct rfn_stream *stream,
+                                 int32_t replays, struct rfn_replay_info *ret_info)
+{
+    struct rfn_ladder *l = ladder;
+    struct rfn_rung *rung[2] = { NULL, NULL }; /* of long, of short contexts */
+    struct rfn_bucket bucket[2] = { { 0 }, { 0 } };
+    struct rfn_plan plan = { 0 };
+    int32_t shorts = 0;
+    if (!ladder)
+        return RFN_FAIL(RFN_INVALID, "ladder_again: ladder is NULL");
+    if (l->reduce && !l->agreed)
+        return RFN_FAIL(RFN_NOT_READY,
+                        "ladder_again: rfn_ladder_agree on all ranks comes first");
+    enum rfn_status status = check_stream(l, stream, "ladder_again");
+    if (!status)
+        status = rfn_plan_check_again(l->attention, replays, &plan, &shorts);
+    if (!status)
+        status = check_tokens(l, &plan, "ladder_again");
+    struct rfn_bucket want = plan.bucket;
+    want.short_context = shorts == replays;
+    if (l->reduce && status != RFN_CAPTURE)
     {
-        status = rfn_exec_launch(rung->exec, stream);
-        if (status) /* the device has not advanced as the plan says */
-            rfn_plan_forget(l->attention);
+        /* One vote, so one class for all of them. */
+        plan.bucket.short_context = want.short_context;
+        status = rfn_ladder_vote(l, status, &plan.bucket, &want);
+        shorts = want.short_context ? replays : 0;
+    }
+    if (status)
+        return status;
+    for (int32_t s = shorts < replays ? 0 : 1; s <= (shorts > 0); s++)
+    {
+        want.short_context = s;
+        rung[s] = pick(l, &want, &bucket[s]);
+        if (!rung[s])
+            return none_fits(l, &want, plan.bucket.requests);
+    }
+
+    RFN_RANGE(RFN_RANGE_REPLAY, bucket[shorts == replays].requests, 0, 0);
+    status = order(l, stream);
+    if (status)
+        return status;
+    l->last_stream = stream->object.serial;
+    for (int32_t i = 0; i < replays && !status; i++)
+    {
+        plan.bucket.short_context = i < shorts;
+        rfn_plan_go_on(l->attention, &plan);
+        status = launch(l, rung[i < shorts], stream);
     }
     if (status)
         return strayed(l, stream, status);
-    l->last = rung->exec;
-    l->astray = 0;
-
-    rung->used = ++l->clock;
-    l->info.replays++;
-    if (ret_info)
-        *ret_info = (struct rfn_replay_info) {
-            .bucket = bucket,
-            .rows = (int32_t)plan.tokens,
-            .padded = bucket.requests * bucket.next_n - (int32_t)plan.tokens,
-            .requests = want.requests,
-        };
+    rfn_plan_went_on(l->attention, replays);
+    say(ret_info, &bucket[shorts == replays], &plan, &want);
     return RFN_OK;
 }

@@ -18,6 +18,8 @@ static const struct rfn_operand operands[] = {
       RFN_DTYPE_BIT(RFN_I64), "T", 0 },
     { "live", offsetof(ARGS, live), RFN_OPERAND_TENSOR, RFN_WRITE, 0, I32, "1", 0 },
     { "advance", offsetof(ARGS, advance), RFN_OPERAND_TENSOR, RFN_READ, 1, I32, "1", 0 },
+    { "rejected", offsetof(ARGS, rejected), RFN_OPERAND_TENSOR, RFN_READ_WRITE, 1, I32,
+      "R", 0 },
 };
 
 static const struct rfn_scalar scalars[] = {
@@ -82,6 +84,19 @@ static void put(const ARGS *a, int64_t t, int64_t request, int64_t context, int6
     ((int64_t *)a->slots.data)[t] = slot;
 }
 
+/* Tokens to take back from a length of L, which they are when this returns. */
+static int64_t take_back(const ARGS *a, int64_t b, int64_t L, struct rfn_fault *seen)
+{
+    if (!a->rejected.data)
+        return 0;
+    int32_t *rejected = (int32_t *)a->rejected.data + b;
+    int64_t n = *rejected;
+    if (n < 0 || n > L)
+        rfn_fault_note(seen, "step_update", "rejected", b, 0, n);
+    *rejected = 0;
+    return n < 0 ? 0 : n < L ? n : L;
+}
+
 /* The rows of a live request; then, behind everything that was read of it, its length. */
 static void update_request(const ARGS *a, int64_t b, int advance, struct rfn_fault *seen)
 {
@@ -92,6 +107,8 @@ static void update_request(const ARGS *a, int64_t b, int advance, struct rfn_fau
         rfn_fault_note(seen, "step_update", "lens", b, 0, L);
     L = L < 0 ? 0 : L;
     q = q < 0 ? 0 : q < n ? q : n;
+    int64_t back = take_back(a, b, L, seen);
+    L -= back;
     for (int64_t j = 0; j < n; j++)
     {
         int64_t context = L - q + j + 1;
@@ -102,6 +119,8 @@ static void update_request(const ARGS *a, int64_t b, int advance, struct rfn_fau
     }
     if (advance)
         *len = (int32_t)(L + q < most ? L + q : most);
+    else if (back)
+        *len = (int32_t)L;
 }
 
 /* A few thousand rows at most: one thread has done them before others are awake. */
@@ -125,8 +144,10 @@ static struct rfn_cost cost(const void *v)
     const ARGS *a = v;
     int64_t R = a->lens.shape[0], T = a->request.shape[0];
     return (struct rfn_cost) {
-        .bytes_read = 8 * R + 4 * T + 4 + (a->advance.data ? 4 : 0),
-        .bytes_written = 16 * T + 4 + (a->advance.data ? 4 * R : 0),
+        .bytes_read = 8 * R + 4 * T + 4 + (a->advance.data ? 4 : 0) +
+                      (a->rejected.data ? 4 * R : 0),
+        .bytes_written =
+            16 * T + 4 + (a->advance.data ? 4 * R : 0) + (a->rejected.data ? 4 * R : 0),
     };
 }
 

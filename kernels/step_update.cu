@@ -20,10 +20,10 @@ __global__ void __launch_bounds__(THREADS)
     step_update_kernel(int32_t *lens, const int32_t *q_lens, const int32_t *table,
                        const int32_t *requests, int32_t *request, int32_t *context,
                        int64_t *slots, int32_t *live, const int32_t *advance,
-                       int64_t table_stride, int64_t W, int32_t R, int32_t next_n,
-                       int32_t page_tokens, int64_t pages, int64_t most,
+                       int32_t *rejected, int64_t table_stride, int64_t W, int32_t R,
+                       int32_t next_n, int32_t page_tokens, int64_t pages, int64_t most,
                        struct rfn_fault *fault, const char *name, const char *lens_name,
-                       const char *table_name)
+                       const char *rejected_name, const char *table_name)
 {
     int32_t of_block = (int32_t)threadIdx.x / next_n;
     int32_t b = (int32_t)blockIdx.x * (THREADS / next_n) + of_block;
@@ -31,15 +31,23 @@ __global__ void __launch_bounds__(THREADS)
     bool exists = of_block < THREADS / next_n && b < R;
     rfn_edge_wait();
 
-    /* All four are under way at once. */
+    /* All five are under way at once. */
     int64_t L = exists ? lens[b] : 0;
     int64_t q = exists ? q_lens[b] : 0;
+    int64_t back = exists && rejected ? rejected[b] : 0;
     bool advances = advance && *advance != 0;
     int32_t live_requests = (int32_t)rfn_live_rows_cuda(requests, R);
     bool is_live = exists && b < live_requests;
-    if (is_live && j == 0 && (L < 0 || L > most))
-        rfn_fault_note_cuda(fault, name, lens_name, b, 0, L);
+    /* In one loop: a call for each of the two spills registers. */
+    for (int k = 0; is_live && j == 0 && k < 2; k++)
+    {
+        int64_t value = k ? back : L;
+        if (value < 0 || value > (k ? (L < 0 ? 0 : L) : most))
+            rfn_fault_note_cuda(fault, name, k ? rejected_name : lens_name, b, 0, value);
+    }
     L = L < 0 ? 0 : L;
+    back = back < 0 ? 0 : back < L ? back : L;
+    L -= back;
     q = q < 0 ? 0 : q < next_n ? q : next_n;
 
     int64_t sees = L - q + j + 1;
@@ -66,8 +74,14 @@ __global__ void __launch_bounds__(THREADS)
         *live = live_requests * next_n;
 
     __syncthreads();
-    if (is_live && advances && j == 0)
+    if (!is_live || j != 0)
+        return;
+    if (advances)
         lens[b] = (int32_t)(L + q < most ? L + q : most);
+    else if (back)
+        lens[b] = (int32_t)L;
+    if (rejected)
+        rejected[b] = 0;
 }
 
 /* Tokens that a row of the table names pages for. */
@@ -109,6 +123,7 @@ enum rfn_status rfn_step_update_cuda(const void *args, const struct rfn_plan_env
     rfn_plan_param(n, "slots", RFN_PARAM_WRITE, a->slots.data);
     rfn_plan_param(n, "live", RFN_PARAM_WRITE, a->live.data);
     rfn_plan_param(n, "advance", RFN_PARAM_READ, a->advance.data);
+    rfn_plan_param(n, "rejected", RFN_PARAM_READ_WRITE, a->rejected.data);
     rfn_plan_param(n, "table.stride", RFN_PARAM_CONST, a->table.stride[0]);
     rfn_plan_param(n, "W", RFN_PARAM_CONST, a->table.shape[1]);
     rfn_plan_param(n, "R", RFN_PARAM_CONST, (int32_t)R);
@@ -119,6 +134,7 @@ enum rfn_status rfn_step_update_cuda(const void *args, const struct rfn_plan_env
     rfn_plan_param(n, "fault", RFN_PARAM_CONST, env->fault);
     rfn_plan_param(n, "fault.op", RFN_PARAM_CONST, check ? "step_update" : NULL);
     rfn_plan_param(n, "fault.lens", RFN_PARAM_CONST, check ? "lens" : NULL);
+    rfn_plan_param(n, "fault.rejected", RFN_PARAM_CONST, check ? "rejected" : NULL);
     rfn_plan_param(n, "fault.table", RFN_PARAM_CONST, check ? "table" : NULL);
     return RFN_OK;
 }

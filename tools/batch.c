@@ -60,13 +60,14 @@ int batch_create(const struct batch_desc *desc, struct batch *ret_batch)
     batch.lens = malloc(seats * sizeof(batch.lens[0]));
     batch.q_lens = malloc(seats * sizeof(batch.q_lens[0]));
     batch.kept = malloc(seats * sizeof(batch.kept[0]));
+    batch.rejected = malloc(seats * sizeof(batch.rejected[0]));
     batch.table = malloc(seats * (size_t)desc->table_pages * sizeof(batch.table[0]));
     batch.made = malloc((size_t)blocks);
     batch.new_from = calloc(seats, sizeof(batch.new_from[0]));
     batch.new_to = calloc(seats, sizeof(batch.new_to[0]));
     if (batch.new_from == NULL || batch.new_to == NULL || batch.seat == NULL ||
         batch.lens == NULL || batch.q_lens == NULL || batch.kept == NULL ||
-        batch.table == NULL || batch.made == NULL ||
+        batch.rejected == NULL || batch.table == NULL || batch.made == NULL ||
         pages_create(desc->pages, block_pages, desc->seed, &batch.pages) != 0)
     {
         batch_destroy(&batch);
@@ -83,6 +84,7 @@ void batch_destroy(struct batch *batch)
     free(batch->lens);
     free(batch->q_lens);
     free(batch->kept);
+    free(batch->rejected);
     free(batch->table);
     free(batch->made);
     free(batch->new_from);
@@ -248,9 +250,12 @@ void batch_end_step(struct batch *batch)
         batch->new_from[s] = batch->new_to[s] = (int32_t)batch->seat[s].pages;
         batch->seat[s].made_tokens += batch->kept[s];
         batch->tokens += batch->kept[s];
-        batch->lens[s] -= batch->q_lens[s] - batch->kept[s];
-        batch->changed |=
-            batch->kept[s] != batch->q_lens[s]; /* not what it advanced to */
+        batch->rejected[s] = batch->q_lens[s] - batch->kept[s];
+        /* Past the end of its table the device does not advance. */
+        batch->changed |= batch->rejected[s] > 0 &&
+                          batch->lens[s] + batch->q_lens[s] >
+                              batch->desc.table_pages * batch->desc.page_tokens;
+        batch->lens[s] -= batch->rejected[s];
     }
     for (int32_t s = batch->lives - 1; s >= 0; s--)
     {

@@ -50,6 +50,7 @@ struct batch
     int32_t *lens;           /* [seats] context, this step's tokens included */
     int32_t *q_lens;         /* [seats] this step's tokens */
     int32_t *kept;           /* [seats] of them, that stay in the context */
+    int32_t *rejected;       /* [seats] what was not, of the last step's */
     int32_t *table;          /* [seats, table_pages] */
     uint8_t *made;           /* [largest number of blocks]: of the last admission */
     int32_t *

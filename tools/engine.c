@@ -61,7 +61,8 @@ static void size_rows(struct engine *engine)
         rfn_format_page_bytes(geometry->index_format, geometry->page_tokens);
     sizes->pages = sizes->latent_page + sizes->index_page;
     sizes->live_offset = rows * 8;
-    sizes->delta_bytes = sizes->live_offset + 8;
+    sizes->rejected_offset = sizes->live_offset + 8;
+    sizes->delta_bytes = sizes->rejected_offset + align(engine->desc.requests * 4);
 }
 
 /* ---- memory ------------------------------------------------------------------------ */

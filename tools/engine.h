@@ -3,7 +3,9 @@
  *
  * An attention object plans, updates and forwards; a ladder holds a graph a bucket. A step's
  * graph begins with fills: the host hands over one key a row and how many rows live (one
- * pinned delta out of a ring), the device makes keys, queries and weights of them. What lies
+ * pinned delta out of a ring), the device makes keys, queries and weights of them. With
+ * drafts the delta says too how many of them are rejected, as a sampler would on the device;
+ * the graph ends with handing that to the next step's update. What lies
  * behind the live rows stays what the host planted there: NaN. A second attention object on
  * the same caches, with outputs of its own, repeats a verified step eagerly.
  */
@@ -36,6 +38,7 @@ struct engine_desc
     const struct trace *trace;
     int32_t requests;
     int32_t next_n;
+    int32_t drafts; /* 0: no token is ever rejected */
     int32_t context_tokens;
     int64_t pages;
     uint64_t seed;
@@ -92,6 +95,7 @@ struct engine_sizes
     int64_t index_page;
     int64_t pages;       /* a latent and an index page */
     int64_t live_offset; /* in the delta */
+    int64_t rejected_offset;
     int64_t delta_bytes;
 };
 

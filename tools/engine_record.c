@@ -65,6 +65,17 @@ static enum rfn_status forward(struct engine *engine, struct rfn_stream *stream,
     return RFN_OK;
 }
 
+/* Where a sampler would stand: which drafts do not is known once the step has run. */
+static enum rfn_status reject(struct engine *engine, struct rfn_stream *stream,
+                              int32_t requests)
+{
+    struct rfn_step_view step;
+    ENGINE_TRY(rfn_attention_view(engine->attention[0], 0, &step));
+    return rfn_copy_async(stream, step.rejected.data,
+                          engine->delta + engine->sizes.rejected_offset,
+                          (int64_t)requests * 4);
+}
+
 static enum rfn_status record(struct engine *engine, struct rfn_stream *stream,
                               const struct rfn_bucket *bucket)
 {
@@ -83,7 +94,9 @@ static enum rfn_status record(struct engine *engine, struct rfn_stream *stream,
         enum rfn_status ended = rfn_region_end();
         status = status == RFN_OK ? ended : status;
     }
-    return status;
+    return status == RFN_OK && engine->desc.drafts > 0
+               ? reject(engine, stream, bucket->requests)
+               : status;
 }
 
 enum rfn_status engine_record(void *engine, struct rfn_stream *stream,

@@ -31,6 +31,11 @@ enum rfn_status engine_update(struct engine *engine, const struct batch *batch)
             position < 0 ? GARBAGE_KEY : batch_token(batch, t / desc->next_n, position);
     }
     *(int32_t *)(ring->data + engine->sizes.live_offset) = live_rows(engine, batch);
+    int32_t *rejected = (int32_t *)(ring->data + engine->sizes.rejected_offset);
+    for (int32_t s = 0; s < desc->requests; s++)
+    {
+        rejected[s] = s < batch->lives ? batch->q_lens[s] - batch->kept[s] : 0;
+    }
     ENGINE_TRY(rfn_copy_async(engine->stream, engine->delta, ring->data,
                               engine->sizes.delta_bytes));
     return rfn_event_record(ring->event, engine->stream, 0);
@@ -47,6 +52,7 @@ static struct rfn_step step_of(const struct engine *engine, const struct batch *
         .table = batch->table,
         .table_stride = batch->desc.table_pages,
         .unchanged = engine->current && !batch->changed,
+        .rejected = engine->desc.drafts > 0 ? batch->rejected : NULL,
         .new_from = engine->handed ? batch->new_from : NULL,
         .new_to = engine->handed ? batch->new_to : NULL,
     };

@@ -141,6 +141,7 @@ int run_prepare(struct run *run)
         .trace = &run->trace,
         .requests = run->batch_desc.seats,
         .next_n = run->batch_desc.next_n,
+        .drafts = run->batch_desc.speculative.drafts,
         .context_tokens = run->context_tokens,
         .pages = run->batch_desc.pages,
         .seed = run->options.seed,

@@ -102,6 +102,9 @@ struct rfn_step
     int32_t unchanged;
     /* 1: step_update adds each request's query length to its length behind the step. */
     int32_t advance;
+    /* Of an unchanged step: [requests] tokens that the device takes back in front of it, as
+     * the caller's graph wrote them to `rejected` of rfn_step_view. NULL: none. */
+    const int32_t *rejected;
     /* [requests] each, or both NULL: rows are new as a whole. Entries new_from .. new_to - 1
      * of request b's row are new, those in front and behind are what its number had in the
      * step before; 0 .. n: a row of n entries, for another request than before. The host's
@@ -186,7 +189,8 @@ RFN_API enum rfn_status rfn_attention_bind(struct rfn_attention *attention, int3
 /**
  * Checks a step of the scheduler's and takes its values over: they are on the device before
  * the update that follows. Chooses the bucket's shape. One plan, one update: lengths that
- * the device advances are followed here, so that unchanged steps meet the limits too.
+ * the device advances are followed here, so that unchanged steps meet the limits too; of
+ * tokens that it takes back the caller says so (`rejected`), or the limits are met early.
  *
  * Capture   Refused in one, of `stream` or begun by the calling thread; it is named, and
  *           stays active.
@@ -196,9 +200,10 @@ RFN_API enum rfn_status rfn_attention_bind(struct rfn_attention *attention, int3
  * Threads   One at a time.
  * Errors    RFN_INVALID: a length below 1 or below its query length, a page outside the
  *           pool, a table without the pages of a context, an unchanged step that differs
- *           from what the device has, or comes before the update of a plan that advances
- *           (CAP027). RFN_LIMIT: requests, query length or context past the
- *           limits. After a failed copy the next step has to hand everything over.
+ *           from what the device has, takes tokens back where a length was cut at the table's
+ *           end, or comes before the update of a plan that advances (CAP027). RFN_LIMIT:
+ *           requests, query length or context past the limits. After a failed copy the next
+ *           step has to hand everything over.
  */
 RFN_API enum rfn_status rfn_attention_plan(struct rfn_attention *attention,
                                            struct rfn_stream *stream,
@@ -239,8 +244,12 @@ RFN_API enum rfn_status rfn_attention_forward(struct rfn_attention *attention,
  * kernels. Written by the update, valid until the next. */
 struct rfn_step_view
 {
-    struct rfn_tensor lens;     /* [R] i32, of requests */
-    struct rfn_tensor q_lens;   /* [R] i32 */
+    struct rfn_tensor lens;   /* [R] i32, of requests */
+    struct rfn_tensor q_lens; /* [R] i32 */
+    /* [R] i32, for the caller's kernels behind the forward of the last layer: tokens of this
+     * step, its last ones, that do not stand. The next update takes them from the lengths and
+     * sets them to 0, as does a step that hands everything over. */
+    struct rfn_tensor rejected;
     struct rfn_tensor table;    /* [R, W] i32, W at capacity */
     struct rfn_tensor requests; /* [1] i32, live */
     struct rfn_tensor request;  /* [T] i32, of rows; -1: padding */

@@ -173,6 +173,27 @@ RFN_API enum rfn_status rfn_ladder_agree(struct rfn_ladder *ladder, rfn_report_f
                                          void *ctx, struct rfn_agree_info *ret_info);
 
 /**
+ * Replays the last step `replays` times more, each a step further: the device advances the
+ * lengths, and between the launches the host does nothing. For draft steps, which need no
+ * word of the scheduler's. What all of them will need is checked in front of the first:
+ * contexts within the limit, pages of them within the table that was handed over. ret_info
+ * may be NULL and is of the last one. With ranks it is called on all of them with the same
+ * `replays`: one reduction agrees on one bucket for them all, as rfn_ladder_replay does.
+ *
+ * Capture   Refused in one.
+ * Stream    Asynchronous: graph launches, behind the last replay wherever that ran.
+ * Threads   One at a time on a ladder.
+ * Errors    RFN_INVALID: replays below 1; no step was handed over, or its `advance` is 0;
+ *           a table without the pages of a context, or with one outside the pool, both
+ *           values named. RFN_LIMIT: a context past the limits. RFN_NOT_READY: no captured
+ *           bucket fits. On these nothing is enqueued. When a launch fails those in front of
+ *           it run, and the next step has to hand everything over.
+ */
+RFN_API enum rfn_status rfn_ladder_again(struct rfn_ladder *ladder,
+                                         struct rfn_stream *stream, int32_t replays,
+                                         struct rfn_replay_info *ret_info);
+
+/**
  * Counts of a ladder.
  *
  * Capture   Safe. Touches no device.
@@ -249,6 +270,7 @@ RFN_API enum rfn_status rfn_replay_compare(const struct rfn_replay_desc *desc,
 #define rfn_ladder_prepare(...) RFN_SITED(rfn_ladder_prepare(__VA_ARGS__))
 #define rfn_ladder_agree(...) RFN_SITED(rfn_ladder_agree(__VA_ARGS__))
 #define rfn_ladder_replay(...) RFN_SITED(rfn_ladder_replay(__VA_ARGS__))
+#define rfn_ladder_again(...) RFN_SITED(rfn_ladder_again(__VA_ARGS__))
 #endif
 
 #ifdef __cplusplus

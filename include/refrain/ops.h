@@ -132,7 +132,9 @@ struct rfn_step_update_args
     struct rfn_tensor slots;    /* [T] i64 out */
     struct rfn_tensor live;     /* [1] i32 out: live rows */
     struct rfn_tensor
-        advance;    /* [1] i32, optional: not 0: lens += q_lens behind the step */
+        advance; /* [1] i32, optional: not 0: lens += q_lens behind the step */
+    struct rfn_tensor
+        rejected;   /* [R] i32, optional, in/out: lens -= them in front of it */
     int32_t next_n; /* 1 .. 8 */
     int32_t page_tokens;
     int64_t pages; /* B: a page outside [0, B) gives slot -1 */
@@ -392,14 +394,17 @@ RFN_API enum rfn_status rfn_mla_combine(struct rfn_stream *stream,
  *                                   on a page outside the pool
  *   out     live      [1]     i32   requests * next_n
  *   in      advance   [1]     i32   optional
+ *   in/out  rejected  [R]     i32   optional; clamped to 0 .. lens; of live requests: taken
+ *                                   from lens before anything else, and 0 afterwards
  * Capture   Safe. One node; the grid depends on R only.
  * Stream    Asynchronous. No allocation, no host synchronisation.
  * Threads   Any thread, one at a time per stream.
  * Accuracy  Exact.
- * Cost      8 * R + 4 * T bytes read, 16 * T written.
+ * Cost      8 * R + 4 * T bytes read, 16 * T written; with `rejected` 4 * R each more.
  * Errors    RFN_INVALID: T is not R * next_n, next_n out of range. On error nothing is
  *           enqueued. Check mode reports, of live requests, a length that is negative or past
- *           the table (lens, b, 0) and each row's page outside the pool (table, b, column).
+ *           the table (lens, b, 0), more tokens to take back than there are, or less than
+ *           none (rejected, b, 0), and each row's page outside the pool (table, b, column).
  * Source    The step metadata of vLLM and SGLang, in one kernel.
  */
 RFN_API enum rfn_status rfn_step_update(struct rfn_stream *stream,

@@ -3,8 +3,8 @@
  * packs them, so that one copy hands a step over:
  *
  *     device, and each slot of the pinned ring
- *     | requests, advance, 0, 0 | lens [R] | q_lens [R] | table [R, W]            |
- *     ^--- header ---^          ^--- padded to 16 bytes ^--- rows of the live ones ^
+ *     | requests, advance, 0, 0 | lens [R] | q_lens [R] | rejected [R] | table [R, W]  |
+ *     ^--- header ---^          ^------- each padded to 16 bytes ------^ rows that live ^
  *
  * and behind them on the device what step_update makes of them, and the workspace.
  */
@@ -22,6 +22,7 @@ struct rfn_step_buffers
     int32_t *header;
     int32_t *lens;
     int32_t *q_lens;
+    int32_t *rejected;
     int32_t *table;
     int32_t *request;
     int32_t *context;
@@ -119,6 +120,17 @@ enum rfn_status rfn_plan_hand_over(struct rfn_attention *attention,
 
 /* For those whose launch behind a plan failed: the next step has to hand everything over. */
 void rfn_plan_forget(struct rfn_attention *attention);
+
+/* What `replays` steps behind the last one ask for when the device goes on by itself, checked
+ * as one: the plan is the last one's; the first `ret_shorts` have short contexts only. */
+enum rfn_status rfn_plan_check_again(const struct rfn_attention *attention,
+                                     int32_t replays, struct rfn_plan *ret_plan,
+                                     int32_t *ret_shorts);
+
+/* In front of the launch of each: it is the next plan. Behind all of them: they were
+ * launched. */
+void rfn_plan_go_on(struct rfn_attention *attention, const struct rfn_plan *plan);
+void rfn_plan_went_on(struct rfn_attention *attention, int32_t replays);
 
 /* The first `rows` rows of the [T, K] that a layer attends: its own choice or its source's. */
 struct rfn_tensor rfn_chosen(const struct rfn_attention *attention,

@@ -110,6 +110,7 @@ static struct rfn_step_buffers carve(const struct rfn_attention *a, char *base)
     b.header = take(base, &at, RFN_HEADER_INTS * int_bytes, ALIGN);
     b.lens = take(base, &at, R * int_bytes, 16);
     b.q_lens = take(base, &at, R * int_bytes, 16);
+    b.rejected = take(base, &at, R * int_bytes, 16);
     b.table = take(base, &at, 0, 16);
     b.table_at = at;
     (void)take(base, &at, R * W * int_bytes, 1);
@@ -298,6 +299,7 @@ enum rfn_status rfn_attention_view(struct rfn_attention *attention, int32_t laye
     *ret_view = (struct rfn_step_view) {
         .lens = rfn_tensor_of(a->at.lens, RFN_I32, R, 0, 0, 0),
         .q_lens = rfn_tensor_of(a->at.q_lens, RFN_I32, R, 0, 0, 0),
+        .rejected = rfn_tensor_of(a->at.rejected, RFN_I32, R, 0, 0, 0),
         .table = rfn_tensor_of(a->at.table, RFN_I32, R, a->width, 0, 0),
         .requests = rfn_tensor_of(a->at.header, RFN_I32, 1, 0, 0, 0),
         .request = rfn_tensor_of(a->at.request, RFN_I32, T, 0, 0, 0),

@@ -193,6 +193,31 @@ static int64_t advanced(const struct rfn_handed *h, int32_t b)
     return (int64_t)h->lens[b] + (h->advance ? h->q_lens[b] : 0);
 }
 
+/* The same when it takes tokens back. */
+static int64_t carried_on(const struct rfn_handed *h, const struct rfn_step *step,
+                          int32_t b)
+{
+    return advanced(h, b) - (step->rejected ? step->rejected[b] : 0);
+}
+
+/* The device takes tokens back from the length that it has, which ends with the table. */
+static enum rfn_status check_rejected(const struct rfn_attention *a, int32_t b, int32_t n)
+{
+    const int64_t room = a->width * a->geometry.page_tokens;
+    const int64_t len = advanced(&a->handed, b);
+    if (n < 0)
+        return RFN_FAIL(RFN_INVALID,
+                        "request %d: %d tokens are rejected, but at least 0 is needed", b,
+                        n);
+    if (n > 0 && len > room)
+        return RFN_FAIL(RFN_INVALID,
+                        "request %d: unchanged, %d tokens rejected of %" PRId64
+                        ", but the device stopped at %" PRId64
+                        ", where its table ends: hand its length over",
+                        b, n, len, room);
+    return RFN_OK;
+}
+
 /* The caller need not say what the device has; what it says must be that. */
 static enum rfn_status check_unchanged(const struct rfn_attention *a,
                                        const struct rfn_step *step, struct rfn_plan *plan)
@@ -208,7 +233,11 @@ static enum rfn_status check_unchanged(const struct rfn_attention *a,
                         step->requests, h->requests);
     for (int32_t b = 0; status == RFN_OK && b < h->requests; b++)
     {
-        int64_t len = advanced(h, b);
+        const int64_t len = carried_on(h, step, b);
+        if (step->rejected)
+            status = check_rejected(a, b, step->rejected[b]);
+        if (status != RFN_OK)
+            return status;
         if (step->lens && step->lens[b] != len)
             return RFN_FAIL(RFN_INVALID,
                             "request %d: unchanged with a context of %d tokens, but the "
@@ -251,10 +280,51 @@ enum rfn_status rfn_plan_check(const struct rfn_attention *attention,
     enum rfn_status status =
         step->unchanged ? check_unchanged(a, step, &plan) : check_full(a, step, &plan);
     if (status == RFN_OK && step->unchanged && a->handed.requests)
-        status = rfn_guard_plan(a->device, a->state, advanced(&a->handed, 0),
+        status = rfn_guard_plan(a->device, a->state, carried_on(&a->handed, step, 0),
                                 a->handed.lens[0]);
     if (status == RFN_OK)
         *ret_plan = plan;
+    return status;
+}
+
+enum rfn_status rfn_plan_check_again(const struct rfn_attention *attention,
+                                     int32_t replays, struct rfn_plan *ret_plan,
+                                     int32_t *ret_shorts)
+{
+    const struct rfn_attention *a = attention;
+    const struct rfn_handed *h = &a->handed;
+    struct rfn_plan plan = { { h->requests, a->limits.next_n, 1 }, 0, 0 };
+    enum rfn_status status = RFN_OK;
+    int64_t shorts = replays;
+    if (replays < 1)
+        return RFN_FAIL(RFN_INVALID, "again: %d replays, but at least 1 is needed",
+                        replays);
+    if (!h->valid || !h->advance)
+        return RFN_FAIL(RFN_INVALID, "again: %s",
+                        h->valid ? "the last step has advance = 0, so that the device "
+                                   "would repeat it"
+                                 : "no step was handed over before it");
+    for (int32_t b = 0; status == RFN_OK && b < h->requests; b++)
+    {
+        const int64_t first = advanced(h, b), q = h->q_lens[b];
+        const int64_t last = first + (replays - 1) * q;
+        const int64_t fit =
+            first <= a->geometry.topk ? (a->geometry.topk - first) / q + 1 : 0;
+        shorts = least(shorts, fit);
+        status = check_lengths(a, b, last, h->q_lens[b], &plan);
+        if (status == RFN_OK)
+            status = check_room(b, h->columns[b], pages_for(a, last));
+        if (status == RFN_OK)
+            status = check_entries(a, b, slot_row(a, h->slot, b), h->pages[b],
+                                   pages_for(a, last));
+    }
+    if (status == RFN_OK && h->requests)
+        status = rfn_guard_plan(a->device, a->state, advanced(h, 0), h->lens[0]);
+    if (status == RFN_OK)
+    {
+        *ret_plan = plan;
+        *ret_shorts = (int32_t)shorts;
+    }
     return status;
 }
 
@@ -330,6 +400,9 @@ static struct rfn_entries pack(const struct rfn_attention *a, int32_t slot,
     char *base = slot_at(a, slot);
     int32_t *lens = (int32_t *)(base + ((char *)a->at.lens - (char *)a->at.header));
     int32_t *q_lens = (int32_t *)(base + ((char *)a->at.q_lens - (char *)a->at.header));
+    int32_t *rejected =
+        (int32_t *)(base + ((char *)a->at.rejected - (char *)a->at.header));
+    memset(rejected, 0, (size_t)R * sizeof *rejected);
     copy_entries(lens, step->lens, (struct rfn_entries) { 0, (int32_t)n });
     for (int64_t b = 0; b < n; b++)
         q_lens[b] = step->q_lens ? step->q_lens[b] : a->limits.next_n;
@@ -392,7 +465,7 @@ static void remember(struct rfn_attention *a, const struct rfn_step *step, int32
     for (int32_t b = 0; b < step->requests; b++)
     {
         if (step->unchanged)
-            h->lens[b] = (int32_t)advanced(h, b);
+            h->lens[b] = (int32_t)carried_on(h, step, b);
         else
         {
             h->lens[b] = step->lens[b];
@@ -406,6 +479,24 @@ static void remember(struct rfn_attention *a, const struct rfn_step *step, int32
     if (!step->unchanged)
         h->slot = slot;
     h->valid = 1;
+}
+
+void rfn_plan_go_on(struct rfn_attention *attention, const struct rfn_plan *plan)
+{
+    struct rfn_plan_state *s = attention->state;
+    s->epoch++;
+    s->short_context = plan->bucket.short_context;
+    s->planned = rfn_site_here();
+}
+
+void rfn_plan_went_on(struct rfn_attention *attention, int32_t replays)
+{
+    struct rfn_handed *h = &attention->handed;
+    for (int32_t b = 0; b < h->requests; b++)
+    {
+        h->lens[b] += replays * h->q_lens[b];
+        h->pages[b] = (int32_t)pages_of(attention, b, h->lens[b]);
+    }
 }
 
 void rfn_plan_forget(struct rfn_attention *attention)

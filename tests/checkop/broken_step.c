@@ -30,6 +30,14 @@
     X(advance_by_1)                                                                      \
     X(advance_past_the_table)                                                            \
     X(advance_to_the_last_page_only)                                                     \
+    X(rejected_ignored)                                                                  \
+    X(rejected_left_as_they_were)                                                        \
+    X(rejected_of_dead_requests_cleared)                                                 \
+    X(rejected_taken_behind_the_rows)                                                    \
+    X(rejected_taken_only_when_advancing)                                                \
+    X(rejected_not_reported)                                                             \
+    X(negative_rejected_taken)                                                           \
+    X(rejected_past_the_length_taken)                                                    \
     X(negative_length_advances_from_itself)                                              \
     X(negative_length_not_reported)                                                      \
     X(past_the_table_not_reported)                                                       \
@@ -132,6 +140,18 @@ static void step_request(const struct step *s, int64_t b, int live, enum step_bu
         q = n;
     if (live && IS(advance_before_use) && a->advance.data && *(int32_t *)a->advance.data)
         L += q;
+    int32_t *rejected = (int32_t *)a->rejected.data;
+    int64_t back = rejected && live && !IS(rejected_ignored) ? rejected[b] : 0;
+    if ((back < 0 || back > L) && !IS(rejected_not_reported))
+        note(s, "rejected", b, 0, back);
+    if (back < 0 && !IS(negative_rejected_taken))
+        back = 0;
+    if (back > L && !IS(rejected_past_the_length_taken))
+        back = L;
+    if (rejected && (live || IS(rejected_of_dead_requests_cleared)) &&
+        !IS(rejected_left_as_they_were))
+        rejected[b] = 0;
+    L -= IS(rejected_taken_behind_the_rows) ? 0 : back;
     for (int64_t j = 0; j < n; j++)
     {
         int64_t context = L - q + j + 1, t = b * n + j, request = b, slot;
@@ -163,9 +183,12 @@ static void step_request(const struct step *s, int64_t b, int live, enum step_bu
         advance = *(int32_t *)a->advance.data == 1;
     if (IS(advance_unasked))
         advance = 1;
+    if (back && !IS(rejected_taken_only_when_advancing))
+        ((int32_t *)a->lens.data)[b] = (int32_t)((raw < 0 ? 0 : raw) - back);
     if (!advance || IS(advance_forgotten) || (!live && !IS(dead_request_advances)))
         return;
     L = raw < 0 && !IS(negative_length_advances_from_itself) ? 0 : raw;
+    L -= back;
     L += IS(advance_by_next_n) ? n : IS(advance_by_1) ? 1 : q;
     int64_t most = IS(advance_to_the_last_page_only) ? s->most - s->P : s->most;
     if (L > most && !IS(advance_past_the_table))

@@ -31,6 +31,7 @@ struct step_param
     int gap;
     int requests; /* 0: R; else this - 100 */
     int advance;  /* 0: not given; 1: 0; 2: 1; 3: -5 */
+    int rejected; /* 0: not given; 1: 0 .. q_lens; 2: also negative, and past the length */
     int end;
 };
 
@@ -87,6 +88,18 @@ static void build_step(struct ck_case *c, const void *param)
     a->requests = ck_live(c, requests);
     if (p->advance)
         a->advance = ck_live(c, p->advance == 3 ? -5 : p->advance - 1);
+    if (p->rejected)
+        a->rejected = ck_tensor(c, RFN_I32, GUARD_INDEX, 0, R, 0, 0);
+    for (int b = 0; p->rejected && b < R && b < requests; b++)
+    {
+        int32_t L = ((int32_t *)a->lens.data)[b];
+        int32_t n = (int32_t)rng_below(&c->rng, p->next_n + 1);
+        if (p->rejected == 1 && n > L)
+            n = L > 0 ? L : 0;
+        if (p->rejected == 2 && b % 3 == 0)
+            n = b % 2 ? -1 - n : (L > 0 ? L : 0) + n;
+        ((int32_t *)a->rejected.data)[b] = n;
+    }
     a->request = ck_tensor(c, RFN_I32, CK_OUTPUT, 0, T, 0, 0);
     a->context = ck_tensor(c, RFN_I32, CK_OUTPUT, 0, T, 0, 0);
     a->slots = ck_tensor(c, RFN_I64, CK_OUTPUT, 0, T, 0, 0);
@@ -101,6 +114,8 @@ static int verify_step(struct ck_case *c, const struct rfn_fault *fault, double 
     struct rfn_step_update_args a = c->args.step_update;
     struct rfn_fault right = { 0 };
     a.lens.data = ck_kept(c, a.lens.data);
+    if (a.rejected.data)
+        a.rejected.data = ck_kept(c, a.rejected.data);
     a.request.data = ck_kept(c, a.request.data);
     a.context.data = ck_kept(c, a.context.data);
     a.slots.data = ck_kept(c, a.slots.data);
@@ -171,6 +186,16 @@ const struct ck_spec ck_step_update_specs[] = {
     STEP_CASE("longest", 7, 8,
               LENS(163839, 163840, 202752, 1048575, 1048576, ZERO, 1048569), .advance = 2,
               .gap = 1),
+    STEP_CASE("rejected_and_advanced", 40, 4, QUERIES(4), .advance = 2, .rejected = 1),
+    STEP_CASE("rejected_ragged", 33, 8, .advance = 2, .rejected = 1, .gap = 3),
+    STEP_CASE("rejected_and_not_advanced", 33, 4, .advance = 1, .rejected = 1),
+    STEP_CASE("rejected_without_advance", 9, 2, .rejected = 1),
+    STEP_CASE("rejected_across_a_page", 12, 8, LENS(64, 65, 67, 71, 128, 130), QUERIES(8),
+              .advance = 2, .rejected = 1),
+    STEP_CASE("rejected_and_dead_requests", 9, 3, .requests = 105, .advance = 2,
+              .rejected = 1),
+    STEP_CASE("rejected_out_of_range", 36, 4, LENS(300, 2, 64, ZERO, 1, 7, -5),
+              .advance = 2, .rejected = 2),
     STEP_CASE("128_requests", 128, 3, .advance = 2),
     STEP_CASE("1024_requests_of_1", 1024, 1, LENS(100, 32, 33, ZERO, 1, 2, 99),
               .requests = 1123, .advance = 2),

@@ -310,6 +310,10 @@ static void make_gather(union args *a)
       a->empty_lse_positive = -1)                                                        \
     X(step, right, OK, "", )                                                             \
     X(step, advance, OK, "", a->advance = a->requests)                                   \
+    X(step, rejected, OK, "", a->rejected = a->q_lens)                                   \
+    X(step, rejected_of_3, INVALID, "rejected: R = 3, but lens: R = 4",                  \
+      a->rejected = a->q_lens;                                                           \
+      a->rejected.shape[0] = 3)                                                          \
     X(step, next_n_of_0, INVALID, "next_n = 0|8", a->next_n = 0)                         \
     X(step, next_n_of_9, INVALID, "next_n = 9|8", a->next_n = 9)                         \
     X(step, rows, INVALID, "request: T = 8, but lens: R = 4 with next_n = 3 has 12",     \

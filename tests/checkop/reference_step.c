@@ -58,6 +58,17 @@ static void step_row(const struct rfn_step_update_args *a, int64_t t, int64_t re
     ((int64_t *)a->slots.data)[t] = slot;
 }
 
+static void take_back(const struct rfn_step_update_args *a, int64_t b,
+                      struct rfn_fault *fault)
+{
+    int32_t *n = (int32_t *)a->rejected.data + b;
+    int32_t right = (int32_t)clamp(*n, 0, length_of(a, b));
+    if (*n != right)
+        bad(fault, "rejected", b, 0, *n);
+    ((int32_t *)a->lens.data)[b] -= right;
+    *n = 0;
+}
+
 void ref_step_update(const struct rfn_step_update_args *a, struct rfn_fault *fault)
 {
     int64_t R = a->lens.shape[0], most = a->table.shape[1] * a->page_tokens;
@@ -68,6 +79,8 @@ void ref_step_update(const struct rfn_step_update_args *a, struct rfn_fault *fau
         int64_t L = b < requests ? ((int32_t *)a->lens.data)[b] : 0;
         if (L < 0 || L > most)
             bad(fault, "lens", b, 0, L);
+        if (a->rejected.data && b < requests)
+            take_back(a, b, fault);
         for (int64_t j = 0; j < a->next_n; j++)
             step_row(a, b * a->next_n + j, requests, fault);
     }

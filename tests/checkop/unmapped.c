@@ -99,10 +99,13 @@ static void run_step_update(void)
     static int32_t requests = 2, advance = 1, live, request[8], context[8];
     static int64_t slots[8];
     int32_t *lens = (int32_t *)cliff(8, 8), *q_lens = (int32_t *)cliff(8, 8);
+    int32_t *rejected = (int32_t *)cliff(8, 8);
     lens[0] = lens[1] = 64;
     q_lens[0] = q_lens[1] = 2;
+    rejected[0] = rejected[1] = 0;
     a.lens = rfn_tensor_of(lens, RFN_I32, 4, 0, 0, 0);
     a.q_lens = rfn_tensor_of(q_lens, RFN_I32, 4, 0, 0, 0);
+    a.rejected = rfn_tensor_of(rejected, RFN_I32, 4, 0, 0, 0);
     a.table = rfn_tensor_of(cliff(4 * 17, 4 * 47), RFN_I32, 4, 16, 0, 0);
     a.requests = rfn_tensor_of(&requests, RFN_I32, 1, 0, 0, 0);
     a.advance = rfn_tensor_of(&advance, RFN_I32, 1, 0, 0, 0);

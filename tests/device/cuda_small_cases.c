@@ -220,6 +220,7 @@ static void build_step_update(const struct small_case *c, int round,
     {
         v->advance = view(a, RFN_I32, 4, 0, 1, 0, 0);
         *(int32_t *)v->advance.data = round == 4 ? 0 : 1 - 2 * (round % 2);
+        v->rejected = view(a, RFN_I32, 4, 0, R, 0, 0);
     }
     for (int64_t b = 0; b < R; b++)
     {
@@ -230,6 +231,9 @@ static void build_step_update(const struct small_case *c, int round,
         int64_t q = odd ? rng_below(r, 12) - 2 : rng_between(r, c->plain ? n : 0, n);
         ((int32_t *)v->lens.data)[b] = (int32_t)L;
         ((int32_t *)v->q_lens.data)[b] = (int32_t)q;
+        if (c->live) /* now and then negative, or more than there are */
+            ((int32_t *)v->rejected.data)[b] =
+                (int32_t)(odd ? rng_below(r, 40) - 8 : rng_below(r, n + 1));
         for (int64_t w = 0; w < W; w++)
         {
             int bad = !c->plain && round != 0 && rng_below(r, 8) == 0;

@@ -153,16 +153,13 @@ static void rejected_tokens_are_taken_back(void **state)
             {
                 break;
             }
-            int all = 1;
             for (int32_t s = 0; s < batch.lives; s++)
             {
                 int64_t *last = &rejected[batch.seat[s].request];
                 *last = look_at(&batch, s, *last);
-                all &= *last < 0;
             }
             assert_true(batch.pages.free >= batch.promised_pages);
             batch_end_step(&batch);
-            assert_true(all || batch.changed);
             steps++;
         }
         assert_int_equal(batch.finished, 40);
