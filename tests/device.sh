@@ -347,6 +347,8 @@ stage_decode() {
     item refrain "$BUILD/refrain" decode --device cuda "$@" &&
         item report python3 "$report" decode "$OUT/decode-refrain.log" \
             "$OUT/decode-measured.json"
+    item speculative "$BUILD/refrain" decode --device cuda "$@" --requests 64 --steps 60 \
+        --batch 32 --verify 4 --speculative 3:0.7
 }
 
 # The tool's own last line decides: one that could not attach says nothing of errors.
