@@ -10,6 +10,7 @@
 #include "runtime/error.h"
 
 #include <refrain/ops.h>
+#include <refrain/plan.h>
 #include <stddef.h>
 
 #define RFN_COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -29,8 +30,12 @@ enum rfn_status rfn_kv_pack_cuda(const void *args, const struct rfn_plan_env *en
                                  struct rfn_launch *ret);
 enum rfn_status rfn_mla_combine_cuda(const void *args, const struct rfn_plan_env *env,
                                      struct rfn_launch *ret);
+enum rfn_status rfn_prefix_lists_cuda(const void *args, const struct rfn_plan_env *env,
+                                      struct rfn_launch *ret);
 enum rfn_status rfn_sparse_mla_cuda(const void *args, const struct rfn_plan_env *env,
                                     struct rfn_launch *ret);
+enum rfn_status rfn_split_lists_cuda(const void *args, const struct rfn_plan_env *env,
+                                     struct rfn_launch *ret);
 enum rfn_status rfn_step_update_cuda(const void *args, const struct rfn_plan_env *env,
                                      struct rfn_launch *ret);
 enum rfn_status rfn_synth_fill_cuda(const void *args, const struct rfn_plan_env *env,

@@ -19,6 +19,7 @@
 #include <refrain/nodes.h>
 #include <refrain/op.h>
 #include <refrain/ops.h>
+#include <refrain/plan.h>
 #include <refrain/ranks.h>
 #include <refrain/status.h>
 #include <refrain/types.h>

@@ -75,6 +75,8 @@ static const struct ck_spec *spec_at(int i)
         { ck_step_update_specs, ck_step_update_count },
         { ck_synth_fill_specs, ck_synth_fill_count },
         { ck_index_gather_specs, ck_index_gather_count },
+        { ck_split_lists_specs, ck_split_lists_count },
+        { ck_prefix_lists_specs, ck_prefix_lists_count },
     };
     for (size_t p = 0; p < CK_COUNT(part); i -= part[p++].count)
         if (i < part[p].count)
@@ -99,6 +101,8 @@ static const struct ck_broken *broken_at(int i)
         { ck_broken_step_update, ck_broken_step_updates },
         { ck_broken_synth_fill, ck_broken_synth_fills },
         { ck_broken_index_gather, ck_broken_index_gathers },
+        { ck_broken_split_lists, ck_broken_split_lists_count },
+        { ck_broken_prefix_lists, ck_broken_prefix_lists_count },
     };
     for (size_t p = 0; p < CK_COUNT(part); i -= part[p++].count)
         if (i < part[p].count)

@@ -14,6 +14,7 @@
 
 #include <refrain/device.h>
 #include <refrain/ops.h>
+#include <refrain/plan.h>
 #include <stdio.h>
 
 #define CK_BUFFERS 24
@@ -46,6 +47,8 @@ struct ck_case
         struct rfn_step_update_args step_update;
         struct rfn_synth_fill_args synth_fill;
         struct rfn_index_gather_args index_gather;
+        struct rfn_split_lists_args split_lists;
+        struct rfn_prefix_lists_args prefix_lists;
     } args;
     struct guard buffer[CK_BUFFERS];
     int buffers;
@@ -120,6 +123,10 @@ extern const struct ck_broken ck_broken_index_gather[];
 extern const int ck_broken_index_gathers;
 extern const struct ck_spec ck_index_gather_specs[];
 extern const int ck_index_gather_count;
+extern const struct ck_broken ck_broken_split_lists[], ck_broken_prefix_lists[];
+extern const int ck_broken_split_lists_count, ck_broken_prefix_lists_count;
+extern const struct ck_spec ck_split_lists_specs[], ck_prefix_lists_specs[];
+extern const int ck_split_lists_count, ck_prefix_lists_count;
 
 /* ---- building ---------------------------------------------------------------------- */
 

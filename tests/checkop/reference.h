@@ -7,6 +7,7 @@
 #define CHECKOP_REFERENCE_H
 
 #include <refrain/ops.h>
+#include <refrain/plan.h>
 
 double ref_e4m3_value(uint8_t code);
 uint8_t ref_e4m3_code(double x); /* nearest, ties to the even code, saturated, NaN 0x7f */
@@ -62,5 +63,13 @@ void ref_mla_combine(const struct rfn_mla_combine_args *a, double *ret_o,
 void ref_step_update(const struct rfn_step_update_args *a, struct rfn_fault *fault);
 void ref_synth_fill(const struct rfn_synth_fill_args *a);
 void ref_index_gather(const struct rfn_index_gather_args *a, struct rfn_fault *fault);
+
+/* Keys a decoder tile, as given or chosen; the tiles that are due of each list that is given
+ * (its data is not looked at), whatever its room. */
+int64_t ref_split_keys(const struct rfn_split_lists_args *a);
+void ref_split_due(const struct rfn_split_lists_args *a, int64_t due[3]);
+void ref_split_lists(const struct rfn_split_lists_args *a, struct rfn_fault *fault);
+int64_t ref_prefix_due(const struct rfn_prefix_lists_args *a);
+void ref_prefix_lists(const struct rfn_prefix_lists_args *a, struct rfn_fault *fault);
 
 #endif

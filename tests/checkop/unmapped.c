@@ -116,6 +116,49 @@ static void run_step_update(void)
     run(&rfn_op_step_update, &a);
 }
 
+/* Of four requests two live; the lengths of the others are unreadable. */
+static void run_split_lists(void)
+{
+    static int32_t requests = 2, maxima[RFN_SPLIT_MAXIMA], counts[RFN_SPLIT_COUNTS];
+    static _Alignas(8) int32_t pairs[16];
+    int32_t *q_lens = (int32_t *)cliff(8, 8), *cached = (int32_t *)cliff(8, 8);
+    q_lens[0] = q_lens[1] = 2;
+    cached[0] = cached[1] = 64;
+    struct rfn_split_lists_args a = {
+        .q_lens = rfn_tensor_of(q_lens, RFN_I32, 4, 0, 0, 0),
+        .prefill = rfn_tensor_of(cliff(8, 8), RFN_I32, 4, 0, 0, 0),
+        .cached = rfn_tensor_of(cached, RFN_I32, 4, 0, 0, 0),
+        .requests = rfn_tensor_of(&requests, RFN_I32, 1, 0, 0, 0),
+        .maxima = rfn_tensor_of(maxima, RFN_I32, RFN_SPLIT_MAXIMA, 0, 0, 0),
+        .decoder = rfn_tensor_of(pairs, RFN_I32, 8, 2, 0, 0),
+        .counts = rfn_tensor_of(counts, RFN_I32, RFN_SPLIT_COUNTS, 0, 0, 0),
+        .kv_keys = 64,
+        .sm_count = 132,
+    };
+    run(&rfn_op_split_lists, &a);
+}
+
+/* The same; and 2 + 1 starts. */
+static void run_prefix_lists(void)
+{
+    static int32_t requests = 2, starts[5], counts[RFN_PREFIX_COUNTS];
+    static _Alignas(8) int32_t pairs[16];
+    int32_t *q_starts = (int32_t *)cliff(12, 8), *cached = (int32_t *)cliff(8, 8);
+    q_starts[1] = 2;
+    q_starts[2] = 3;
+    cached[0] = cached[1] = 65;
+    struct rfn_prefix_lists_args a = {
+        .q_starts = rfn_tensor_of(q_starts, RFN_I32, 5, 0, 0, 0),
+        .cached = rfn_tensor_of(cached, RFN_I32, 4, 0, 0, 0),
+        .requests = rfn_tensor_of(&requests, RFN_I32, 1, 0, 0, 0),
+        .tiles = rfn_tensor_of(pairs, RFN_I32, 8, 2, 0, 0),
+        .key_starts = rfn_tensor_of(starts, RFN_I32, 5, 0, 0, 0),
+        .counts = rfn_tensor_of(counts, RFN_I32, RFN_PREFIX_COUNTS, 0, 0, 0),
+        .prefix_keys = 64,
+    };
+    run(&rfn_op_prefix_lists, &a);
+}
+
 /* Rows 0 and 1 live; keys and output of rows 2 and 3 may not be touched. */
 static void run_synth_fill(void)
 {
@@ -219,6 +262,10 @@ void ck_unmapped(struct harness *h, const char *op)
           run_synth_fill },
         { &rfn_op_index_gather, "index_gather: rows past the total are never touched",
           run_index_gather },
+        { &rfn_op_split_lists, "split_lists: dead requests are never read",
+          run_split_lists },
+        { &rfn_op_prefix_lists, "prefix_lists: dead requests are never read",
+          run_prefix_lists },
     };
     for (size_t i = 0; i < CK_COUNT(list); i++)
     {
