@@ -8,9 +8,9 @@
 #define NO_PAGE (-7)
 
 static const struct incident_form *const forms[] = {
-    &incident_scalars, &incident_contiguous, &incident_early,  &incident_bound,
-    &incident_above,   &incident_unguarded,  &incident_bounds, &incident_stale,
-    &incident_narrow,  &incident_stride,
+    &incident_scalars, &incident_contiguous, &incident_lists,     &incident_early,
+    &incident_bound,   &incident_above,      &incident_unguarded, &incident_bounds,
+    &incident_stale,   &incident_narrow,     &incident_stride,
 };
 
 const struct incident_form *incident_at(int i)

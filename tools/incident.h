@@ -137,6 +137,7 @@ uint64_t incident_equal(struct incident *in, struct rfn_exec *exec,
 
 extern const struct incident_form incident_scalars;    /* incident_copies.c */
 extern const struct incident_form incident_contiguous; /* incident_copies.c */
+extern const struct incident_form incident_lists;      /* incident_lists.c */
 extern const struct incident_form incident_early;      /* incident_plans.c */
 extern const struct incident_form incident_bound;      /* incident_gather.c */
 extern const struct incident_form incident_above;      /* incident_gather.c */
