@@ -6,6 +6,7 @@
 
 #include "tools/output.h"
 #include <refrain/attention.h>
+#include <refrain/plan.h>
 #include <stddef.h>
 
 #define BENCH_SAMPLES_MAX 1024
@@ -86,6 +87,8 @@ union bench_args
     struct rfn_step_update_args step_update;
     struct rfn_synth_fill_args synth_fill;
     struct rfn_index_gather_args index_gather;
+    struct rfn_split_lists_args split_lists;
+    struct rfn_prefix_lists_args prefix_lists;
 };
 
 /* Arguments of one case and the device memory they point into. */

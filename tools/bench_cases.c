@@ -9,6 +9,7 @@
 
 #define PROMPT_ROWS 1024 /* rows that a prompt's chunk packs */
 #define PARTIALS 2
+#define SPLIT_KEYS 1024
 #define POOL_BYTES_MAX ((int64_t)256 << 20)
 #define TEMPLATE_PAGES 64 /* pages of different content; the others repeat them */
 
@@ -434,6 +435,35 @@ static void build_step_update(struct bench_work *work, int32_t next_n)
     SHAPE("R %d, next_n %d", (int)R, (int)next_n);
 }
 
+/* A decode step, divided by keys. */
+static void build_split_lists(struct bench_work *work, int32_t keys)
+{
+    struct rfn_split_lists_args *a = &work->args.split_lists;
+    int64_t R = work->size->rows, S = work->size->context;
+    int64_t N = R * ((S + keys) / keys);
+    a->q_lens = make(work, RFN_I32, R, 0, 0, 0, fill_i32, 1);
+    a->cached = make(work, RFN_I32, R, 0, 0, 0, fill_i32, S - 1);
+    a->maxima = make_out(work, RFN_I32, RFN_SPLIT_MAXIMA, 0, 0);
+    a->decoder = make_out(work, RFN_I32, N, 2, 0);
+    a->counts = make_out(work, RFN_I32, RFN_SPLIT_COUNTS, 0, 0);
+    a->decoder_keys = keys;
+    SHAPE("R %d, N %d", (int)R, (int)N);
+}
+
+static void build_prefix_lists(struct bench_work *work, int32_t keys)
+{
+    struct rfn_prefix_lists_args *a = &work->args.prefix_lists;
+    int64_t R = work->size->rows, S = work->size->context;
+    int64_t N = R * ((S + keys) / keys);
+    a->q_lens = make(work, RFN_I32, R, 0, 0, 0, fill_i32, 1);
+    a->cached = make(work, RFN_I32, R, 0, 0, 0, fill_i32, S - 1);
+    a->tiles = make_out(work, RFN_I32, N, 2, 0);
+    a->key_starts = make_out(work, RFN_I32, R + 1, 0, 0);
+    a->counts = make_out(work, RFN_I32, RFN_PREFIX_COUNTS, 0, 0);
+    a->prefix_keys = keys;
+    SHAPE("R %d, N %d", (int)R, (int)N);
+}
+
 static void build_synth_fill(struct bench_work *work, int32_t rows)
 {
     const struct rfn_geometry *g = work->size->geometry;
@@ -448,6 +478,8 @@ static void build_synth_fill(struct bench_work *work, int32_t rows)
 /* clang-format off */
 static const struct bench_case cases[] = {
     { &rfn_op_step_update,      "step",         0, build_step_update,      1 },
+    { &rfn_op_split_lists,      "step",         0, build_split_lists,      SPLIT_KEYS },
+    { &rfn_op_prefix_lists,     "step",         0, build_prefix_lists,     SPLIT_KEYS },
     { &rfn_op_kv_pack,          "step",         0, build_kv_pack,          0 },
     { &rfn_op_kv_pack,          "prompt",       0, build_kv_pack,          PROMPT_ROWS },
     { &rfn_op_index_pack,       "step",         0, build_index_pack,       0 },
