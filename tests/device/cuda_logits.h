@@ -1,6 +1,8 @@
-/* What cuda_logits.c checks and times: buffers on both sides, views of them, and a must. */
+/* What cuda_logits.c checks and times: both kernels, shapes and their contents. */
 #ifndef TEST_DEVICE_CUDA_LOGITS_H
 #define TEST_DEVICE_CUDA_LOGITS_H
+
+#include "tests/device/cuda_buffer.h"
 
 #include <refrain/device.h>
 #include <refrain/ops.h>
@@ -11,10 +13,7 @@
 #define DIM 128
 #define POISON 0x5e
 #define PAD 3 /* f32 between rows of logits: they begin on any 4-byte boundary */
-#define MUST(call) must((call), #call, __LINE__)
 
-static struct rfn_device *device;
-static struct rfn_stream *stream;
 static uint64_t base_seed = 1;
 
 /* ---- the two kernels -------------------------------------------------------------- */
@@ -41,44 +40,6 @@ static void paths_begin(void)
 static enum rfn_status launch_path(const struct rfn_index_logits_args *a)
 {
     return rfn_op_launch(stream, &path_op[path], a);
-}
-
-static void must(enum rfn_status status, const char *call, int line)
-{
-    if (status == RFN_OK)
-        return;
-    fprintf(stderr, "line %d: %s: %s: %s\n", line, call, rfn_status_name(status),
-            rfn_last_error());
-    exit(1);
-}
-
-/* ---- buffers that are on both sides ---------------------------------------------- */
-
-struct buffer
-{
-    void *host;
-    void *device;
-    int64_t bytes;
-};
-
-static struct buffer buffer_of(int64_t bytes)
-{
-    struct buffer b = { .host = calloc(1, (size_t)bytes), .bytes = bytes };
-    if (!b.host)
-        exit(1);
-    MUST(rfn_memory_alloc(device, RFN_MEMORY_DEVICE, bytes, &b.device));
-    return b;
-}
-
-static void buffer_free(struct buffer *b)
-{
-    MUST(rfn_memory_free(device, b->device));
-    free(b->host);
-}
-
-static void upload(const struct buffer *b)
-{
-    MUST(rfn_copy_sync(device, b->device, b->host, b->bytes));
 }
 
 /* ---- one shape ------------------------------------------------------------------- */

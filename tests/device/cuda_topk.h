@@ -1,7 +1,8 @@
-/* What the checks of index_topk and its times share: buffers, shapes, contents of rows. */
+/* What the checks of index_topk and its times share: shapes, contents of rows. */
 #ifndef TESTS_DEVICE_CUDA_TOPK_H
 #define TESTS_DEVICE_CUDA_TOPK_H
 
+#include "tests/device/cuda_buffer.h"
 #include "tests/support/rng.h"
 
 #include <math.h>
@@ -13,49 +14,8 @@
 
 #define REQUESTS 5
 #define PAGE_TOKENS 64
-#define MUST(call) must((call), #call, __LINE__)
 
-static struct rfn_device *device;
-static struct rfn_stream *stream;
 static uint64_t seed = 1;
-
-static void must(enum rfn_status status, const char *call, int line)
-{
-    if (status == RFN_OK)
-        return;
-    fprintf(stderr, "line %d: %s: %s: %s\n", line, call, rfn_status_name(status),
-            rfn_last_error());
-    exit(1);
-}
-
-/* ---- buffers that are on both sides ---------------------------------------------- */
-
-struct buffer
-{
-    void *host;
-    void *device;
-    int64_t bytes;
-};
-
-static struct buffer buffer_of(int64_t bytes)
-{
-    struct buffer b = { .host = calloc(1, (size_t)bytes), .bytes = bytes };
-    if (!b.host)
-        exit(1);
-    MUST(rfn_memory_alloc(device, RFN_MEMORY_DEVICE, bytes, &b.device));
-    return b;
-}
-
-static void buffer_free(struct buffer *b)
-{
-    MUST(rfn_memory_free(device, b->device));
-    free(b->host);
-}
-
-static void upload(const struct buffer *b)
-{
-    MUST(rfn_copy_sync(device, b->device, b->host, b->bytes));
-}
 
 /* ---- one shape ------------------------------------------------------------------- */
 

@@ -43,7 +43,7 @@ IndexTopk = struct("IndexTopk",
 MlaSource = struct("MlaSource", ("pool", Pool), *tensors("indices lens"))
 SparseMla = struct("SparseMla", *tensors("q q_rope live"), ("source", MlaSource * 2),
                    *tensors("sink out lse"), ("scale", c_float),
-                   ("empty_lse_positive", c_int32))
+                   ("empty_lse_positive", c_int32), ("batch_invariant", c_int32))
 ARGS = {"kv_pack": KvPack, "index_pack": IndexPack, "index_query_pack": IndexQueryPack,
         "index_logits": IndexLogits, "index_topk": IndexTopk, "sparse_mla": SparseMla}
 
@@ -112,52 +112,52 @@ class Library:
 
 class Device:
     def __init__(self, library, kind=CUDA, check=1):
-        self.library = library
+        self.lib = library
         self.handle = c_void_p()
         desc = DeviceDesc(kind=kind, check=check)
         library.call("rfn_device_open", byref(desc), byref(self.handle))
 
     def close(self):
-        self.library.call("rfn_device_close", byref(self.handle))
+        self.lib.call("rfn_device_close", byref(self.handle))
 
     def stream(self, native):
         """Imports a stream: what torch.cuda.Stream.cuda_stream says, 0 too."""
         stream = c_void_p()
-        self.library.call("rfn_stream_import", self.handle, c_void_p(native),
-                          byref(stream))
+        self.lib.call("rfn_stream_import", self.handle, c_void_p(native),
+                      byref(stream))
         return stream
 
     def forget(self, stream):
-        self.library.call("rfn_stream_destroy", byref(stream))
+        self.lib.call("rfn_stream_destroy", byref(stream))
 
     def capture(self, stream):
-        return self.library.filled(CaptureInfo, "rfn_capture_query", stream)
+        return self.lib.filled(CaptureInfo, "rfn_capture_query", stream)
 
     def launch(self, stream, name, args):
-        self.library.call("rfn_op_launch", stream, getattr(self.library, "op_" + name),
-                          byref(args))
+        self.lib.call("rfn_op_launch", stream, getattr(self.lib, "op_" + name),
+                      byref(args))
 
     def supported(self, name, args):
-        self.library.call("rfn_op_supported", self.handle,
-                          getattr(self.library, "op_" + name), byref(args))
+        self.lib.call("rfn_op_supported", self.handle,
+                      getattr(self.lib, "op_" + name), byref(args))
 
     def alloc(self, bytes_, kind=DEVICE):
         address = c_void_p()
-        self.library.call("rfn_memory_alloc", self.handle, kind, c_int64(bytes_),
-                          byref(address))
+        self.lib.call("rfn_memory_alloc", self.handle, kind, c_int64(bytes_),
+                      byref(address))
         return address.value
 
     def free(self, address):
-        self.library.call("rfn_memory_free", self.handle, c_void_p(address))
+        self.lib.call("rfn_memory_free", self.handle, c_void_p(address))
 
     def memory(self, address):
-        return self.library.filled(MemoryInfo, "rfn_memory_query", self.handle,
-                                   c_void_p(address))
+        return self.lib.filled(MemoryInfo, "rfn_memory_query", self.handle,
+                               c_void_p(address))
 
     def copy(self, to, from_, bytes_, stream=None):
         sync = stream is None
-        self.library.call("rfn_copy_sync" if sync else "rfn_copy_async",
-                          self.handle if sync else stream, c_void_p(to), c_void_p(from_),
+        self.lib.call("rfn_copy_sync" if sync else "rfn_copy_async",
+                      self.handle if sync else stream, c_void_p(to), c_void_p(from_),
                           c_int64(bytes_))
 
 
@@ -165,21 +165,21 @@ class Check:
     """The capture checker of a device."""
 
     def __init__(self, device):
-        self.library = device.library
+        self.lib = device.lib
         self.handle = c_void_p()
-        self.library.call("rfn_check_create", device.handle, byref(self.handle))
+        self.lib.call("rfn_check_create", device.handle, byref(self.handle))
 
     def close(self):
-        self.library.call("rfn_check_destroy", byref(self.handle))
+        self.lib.call("rfn_check_destroy", byref(self.handle))
 
     def count(self):
-        return self.library.so.rfn_check_count(self.handle)
+        return self.lib.so.rfn_check_count(self.handle)
 
     def ledger(self, capture_id):
-        return self.library.so.rfn_check_ledger_count(self.handle, c_uint64(capture_id))
+        return self.lib.so.rfn_check_ledger_count(self.handle, c_uint64(capture_id))
 
     def finding(self, i):
-        found = self.library.filled(Finding, "rfn_check_finding", self.handle, c_int32(i))
+        found = self.lib.filled(Finding, "rfn_check_finding", self.handle, c_int32(i))
         text = ctypes.create_string_buffer(2048)
-        self.library.so.rfn_finding_text(byref(found), text, c_size_t(2048))
+        self.lib.so.rfn_finding_text(byref(found), text, c_size_t(2048))
         return found, text.value.decode()
