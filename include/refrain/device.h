@@ -175,7 +175,8 @@ RFN_API enum rfn_status rfn_device_query(struct rfn_device *device,
 /**
  * Waits for everything that was enqueued on the device.
  *
- * Capture   Forbidden in every mode: RFN_CAPTURE, and the capture is invalidated.
+ * Capture   Forbidden in every mode: RFN_CAPTURE, and the capture is invalidated; so is one of
+ *           another rfn_device of the same GPU, for they share its context.
  * Stream    Blocks the host.
  */
 RFN_API enum rfn_status rfn_device_sync(struct rfn_device *device);

@@ -78,8 +78,8 @@ struct rfn_host_env
 enum rfn_param_role
 {
     RFN_PARAM_CONST = 0, /* equal in every capture of a step */
-    RFN_PARAM_DYNAMIC,
-    RFN_PARAM_READ, /* pointer */
+    RFN_PARAM_DYNAMIC,   /* meant to differ, or an address that is no operand */
+    RFN_PARAM_READ,      /* pointer */
     RFN_PARAM_WRITE,
     RFN_PARAM_READ_WRITE,
 };

@@ -22,6 +22,11 @@ static inline struct rfn_launch_node *rfn_plan_node(struct rfn_launch *launch,
     return n;
 }
 
+/* A pointer that is no operand's (where faults are noted, a name) is the same in every capture
+ * of this process and another one on the next rank. */
+template <class T> constexpr bool rfn_plan_is_address = false;
+template <class T> constexpr bool rfn_plan_is_address<T *> = true;
+
 /* Each parameter starts a word; the bytes behind a short one are 0, so that nodes can be
  * compared word by word. */
 template <class T>
@@ -37,7 +42,9 @@ static inline void rfn_plan_param(struct rfn_launch_node *n, const char *name,
     p.name = name;
     p.offset = (uint16_t)(8 * word);
     p.bytes = (uint16_t)sizeof(T);
-    p.role = (uint8_t)role;
+    p.role =
+        (uint8_t)(role == RFN_PARAM_CONST && rfn_plan_is_address<T> ? RFN_PARAM_DYNAMIC
+                                                                    : role);
     n->param[n->params++] = p;
 }
 

@@ -50,6 +50,14 @@ static void open_device(struct rank *r)
         exit(1);
 }
 
+/* Ranks of one GPU share its context: who waits for the device there must not meet a capture
+ * of another. */
+static void meet(struct rank *r)
+{
+    int64_t nothing = 0;
+    OK(&r->t, group_max(r->group, &nothing, 1));
+}
+
 /* The same buckets and records everywhere but for what `desc` says; nothing captured. */
 static void open_ladder(struct rank *r, const struct rfn_ladder_desc *desc)
 {
@@ -163,6 +171,7 @@ static void *random_steps(void *arg)
     world_open(&r->eager, t, REQUESTS, NEXT_N); /* the same numbers in all buffers */
     REFUSED(t, rfn_ladder_replay(r->ladder, r->stream, &(struct rfn_step) { 0 }, NULL),
             RFN_NOT_READY, "rfn_ladder_agree");
+    meet(r);
     for (int32_t requests = 1; requests <= REQUESTS; requests++)
         for (int s = 0; s < 2; s++)
             OK(t, rfn_ladder_prepare(r->ladder, requests, s));

@@ -6,6 +6,7 @@ fills with what it fills. Calls that fail raise Refused with the library's own l
 """
 import ctypes
 import inspect
+import os
 from ctypes import (POINTER, byref, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t,
                     c_uint32, c_uint64, c_void_p)
 
@@ -71,7 +72,7 @@ class Refused(Exception):
 
 class Library:
     def __init__(self, path):
-        self.so = ctypes.CDLL(path)
+        self.so = ctypes.CDLL(os.path.abspath(path))  # not one of the system's
         for name in ("rfn_last_error", "rfn_status_name"):
             getattr(self.so, name).restype = c_char_p
         self.so.rfn_stream_native.restype = c_void_p
