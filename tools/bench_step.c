@@ -151,24 +151,42 @@ static enum rfn_status time_graphs(struct step *step)
 
 /* ---- the ladder ------------------------------------------------------------------------------ */
 
-/* Host time of rfn_ladder_replay with nothing in flight; `changed`: a step that is handed
- * over as a new one each time, else one that the device has advanced to itself. */
-static enum rfn_status time_replay(struct step *step, struct rfn_ladder *ladder,
-                                   int changed)
+enum handed
 {
+    UNCHANGED, /* the device has advanced by itself */
+    GROWN,     /* two requests enter a page: what most steps of 128 requests are */
+    WHOLE,
+};
+
+/* Host time of rfn_ladder_replay with nothing in flight, the first two apart. */
+static enum rfn_status time_replay(struct step *step, struct rfn_ladder *ladder,
+                                   enum handed handed)
+{
+    static const char *const what[] = { "replay, host time, unchanged",
+                                        "replay, host time, grown",
+                                        "replay, host time, whole" };
     struct bench_chain *chain = &step->chain;
     struct bench_samples samples = { 0 };
     struct rfn_step args = chain->step;
+    int32_t from[REPLAY_REQUESTS], to[REPLAY_REQUESTS], lens[REPLAY_REQUESTS];
     char of[64];
     args.requests = args.requests < REPLAY_REQUESTS ? args.requests : REPLAY_REQUESTS;
-    for (int i = 0;
-         i < 3 ||
-         (i < REPLAYS_MAX && bench_samples_more(&samples, step->results->seconds * 1e-2));
+    args.advance = handed != WHOLE;
+    args.lens = lens;
+    for (int32_t i = 0; i < 3 || (i < REPLAYS_MAX &&
+                                  bench_samples_more(&samples, step->results->seconds));
          i++)
     {
-        args.advance = !changed;
-        args.unchanged = !changed && i > 0;
-        args.lens = args.unchanged ? NULL : chain->lens;
+        for (int32_t b = 0; b < args.requests; b++)
+        {
+            lens[b] = chain->lens[b] + (args.advance ? i : 0);
+            to[b] = (int32_t)chain->table_pages;
+            from[b] = to[b] - (b == i % args.requests ||
+                               b == (i + args.requests / 2) % args.requests);
+        }
+        args.unchanged = handed == UNCHANGED && i > 0;
+        args.new_from = handed == GROWN && i > 0 ? from : NULL;
+        args.new_to = args.new_from ? to : NULL;
         int64_t start = tool_now_ns();
         BENCH_TRY(rfn_ladder_replay(ladder, step->pass->stream, &args, NULL));
         double host_s = seconds_since(start);
@@ -179,8 +197,7 @@ static enum rfn_status time_replay(struct step *step, struct rfn_ladder *ladder,
         }
     }
     snprintf(of, sizeof(of), "%d layers, %d requests", chain->desc.layers, args.requests);
-    note(step, changed ? "replay, host time, changed" : "replay, host time, unchanged",
-         "us", 1e6, &samples, of);
+    note(step, what[handed], "us", 1e6, &samples, of);
     return RFN_OK;
 }
 
@@ -207,8 +224,9 @@ static enum rfn_status climb(struct step *step, struct rfn_ladder *ladder)
     note_one(step, "ladder", "ms", ladder_s * 1e3, of);
     note_one(step, "memory of a graph", "MiB",
              (double)info.memory_bytes * 0x1p-20 / info.graphs, of);
-    BENCH_TRY(time_replay(step, ladder, 0));
-    return time_replay(step, ladder, 1);
+    BENCH_TRY(time_replay(step, ladder, UNCHANGED));
+    BENCH_TRY(time_replay(step, ladder, GROWN));
+    return time_replay(step, ladder, WHOLE);
 }
 
 static enum rfn_status run(struct step *step)

@@ -74,8 +74,7 @@ void report_print(const struct report *report, const struct engine *engine)
     }
     printf("  a step        update %.0f us, replay %.0f us (launch %.1f), host %.0f us\n",
            report_us(report->update_s, report->steps),
-           report_us(report->replay_s, report->steps),
-           report_us(report->launch_s, report->steps),
+           report_us(report->replay_s, report->steps), report_us(report->launch_s, 1),
            report_us(report->step_s - report->replay_s, report->steps));
     printf("  prompts       %" PRId64 " tokens, %" PRId64
            " of them shared, packed in %.2f s\n",

@@ -37,7 +37,7 @@ struct report
     double prompt_s;
     double first_replay_s; /* since the program started; 0: there was none */
     double update_s;       /* sums over the steps */
-    double launch_s;       /* the host's part of a replay: from the call to its return */
+    double launch_s;       /* median of the host's part of a replay: call to return */
     double replay_s;
     double prepare_s;
     double step_s; /* without prompts, captures and verification */

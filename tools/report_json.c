@@ -30,7 +30,7 @@ json_t *report_json(const struct report *report, const struct engine *engine)
         "graph_bytes", (json_int_t)report->graph_bytes, "tokens_per_s",
         report_ratio((double)report->tokens, report->step_s), "update_us",
         report_us(report->update_s, report->steps), "launch_us",
-        report_us(report->launch_s, report->steps), "replay_us",
+        report_us(report->launch_s, 1), "replay_us",
         report_us(report->replay_s, report->steps), "host_us_per_step",
         report_us(report->step_s - report->replay_s, report->steps), "first_replay_s",
         report->first_replay_s, "draft_tokens", (json_int_t)report->draft_tokens,

@@ -47,6 +47,8 @@ struct options
     uint64_t seed;
 };
 
+#define RUN_LAUNCHES 1024
+
 struct run
 {
     struct options options;
@@ -72,9 +74,11 @@ struct run
     struct batch batch;
     struct verify verify;
     struct report report;
-    int terminal; /* stderr is one */
-    int launched; /* a mistake was planted behind a launch */
-    int faulted;  /* a kernel met a bad index */
+    double launch_s[RUN_LAUNCHES]; /* of the last steps */
+    int32_t launches;              /* of them, or more */
+    int terminal;                  /* stderr is one */
+    int launched;                  /* a mistake was planted behind a launch */
+    int faulted;                   /* a kernel met a bad index */
 };
 
 /* What runs before any device is opened: options and names, the requests, the baseline to

@@ -26,7 +26,8 @@ LAYER_KEYS = ("threads requests next_n context layers sets nodes_per_layer repea
               "matrix_share peers_us of_peers").split()
 STEP_KEYS = "threads what unit median best repeats of".split()
 STEP = ["update", "capture", "instantiate", "upload", "launch, host time", "destroy", "nodes",
-        "ladder", "memory of a graph", "replay, host time, unchanged", "replay, host time, changed"]
+        "ladder", "memory of a graph", "replay, host time, unchanged", "replay, host time, grown",
+        "replay, host time, whole"]
 TINY = ["--geometry", "tiny", "--rows", 2, "--context", 256, "--seconds", 0.001]
 
 
