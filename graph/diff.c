@@ -283,12 +283,14 @@ static void nodes_part(struct diff *d, int32_t at)
 {
     const struct rfn_image_node *n = at < d->a->nodes ? &d->a->node[at] : NULL;
     const struct rfn_image_node *m = at < d->b->nodes ? &d->b->node[at] : NULL;
+    char was[RFN_LINT_LABEL], is[RFN_LINT_LABEL];
+    rfn_image_label(n ? n->name : "nothing more", was, sizeof was);
+    rfn_image_label(m ? m->name : "nothing more", is, sizeof is);
     rfn_lint_found(
         &d->list, m ? d->b : d->a, m ? m : n, RFN_CAP006, key_of("nodes"),
         "the first recording has %d nodes, %s %d, and they part at node %d: %s "
         "in the one, %s in the other",
-        d->a->nodes, d->other, d->b->nodes, at, n ? n->name : "nothing more",
-        m ? m->name : "nothing more");
+        d->a->nodes, d->other, d->b->nodes, at, was, is);
 }
 
 static void compare_edges(struct diff *d)

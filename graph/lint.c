@@ -11,13 +11,14 @@
 /* ---- findings ---------------------------------------------------------------------- */
 
 /* By site where there is one, else by name: the layers of a model are one place. */
-static int same_place(const struct rfn_finding *f, const struct rfn_image_node *node)
+static int same_place(const struct rfn_lint_item *item, const struct rfn_image_node *node)
 {
-    if (!node)
-        return !f->api[0];
+    const struct rfn_finding *f = &item->finding;
+    if (!node || !item->name)
+        return !node && !item->name;
     if (f->file[0] || node->file[0])
         return f->line == node->line && !strcmp(f->file, node->file);
-    return !strcmp(f->api, node->name);
+    return !strcmp(item->name, node->name);
 }
 
 static int make_room(struct rfn_lint_list *list)
@@ -42,8 +43,7 @@ struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
     for (int32_t i = 0; i < list->items; i++)
     {
         struct rfn_lint_item *item = &list->item[i];
-        if (item->finding.rule != rule || item->key != key ||
-            !same_place(&item->finding, node))
+        if (item->finding.rule != rule || item->key != key || !same_place(item, node))
             continue;
         item->finding.count++;
         return &item->finding;
@@ -56,6 +56,7 @@ struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
     const struct rfn_rule_info *info = rfn_rule_query(rule);
     struct rfn_lint_item *item = &list->item[list->items++];
     item->key = key;
+    item->name = node ? node->name : NULL;
     item->finding = (struct rfn_finding) {
         .rule = rule,
         .severity = info->severity,
@@ -63,7 +64,7 @@ struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
         .file = node ? node->file : "",
         .line = node ? node->line : 0,
         .region = node ? node->region : "",
-        .api = node ? node->name : "",
+        .api = "",
         .capture_id = image->capture_id,
         .stream = node ? node->stream : 0,
         .thread = node ? node->thread : 0,
@@ -72,6 +73,7 @@ struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
         .fix = info->fix,
         .driver = "",
     };
+    rfn_image_label(node ? node->name : "", item->api, sizeof item->api);
     va_list args;
     va_start(args, format);
     vsnprintf(item->why, sizeof item->why, format, args);
@@ -93,6 +95,7 @@ int32_t rfn_lint_tell(struct rfn_lint_list *list, rfn_report_fn *report, void *c
     for (int32_t i = 0; report && i < items; i++)
     {
         list->item[i].finding.why = list->item[i].why;
+        list->item[i].finding.api = list->item[i].api;
         report(ctx, &list->item[i].finding);
     }
     free(list->item);

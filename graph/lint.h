@@ -5,11 +5,15 @@
 #include <refrain/lint.h>
 #include <stddef.h>
 
+#define RFN_LINT_LABEL 128 /* characters of a node's name, its end included */
+
 struct rfn_lint_item
 {
     struct rfn_finding finding;
     uint64_t key; /* tells findings of one place apart */
     char why[512];
+    const char *name; /* the node's; NULL: it is of no node */
+    char api[RFN_LINT_LABEL];
 };
 
 struct rfn_lint_list
@@ -35,9 +39,11 @@ int32_t rfn_lint_tell(struct rfn_lint_list *list, rfn_report_fn *report, void *c
 /* A value of at most 8 bytes, as a reader would write it. */
 void rfn_lint_word(char *text, size_t room, const void *at, int32_t bytes);
 
-/* "index_topk (node 3)", for sentences */
+/* "index_topk (node 3)", for sentences; the name lives as long as its block. */
 #define RFN_LINT_NODE "%s (node %d)"
-#define RFN_LINT_NAMES(of, n) (n)->name, (int)((n) - (of)->node)
+#define RFN_LINT_NAMES(of, n)                                                            \
+    rfn_image_label((n)->name, (char[RFN_LINT_LABEL]) { 0 }, RFN_LINT_LABEL),            \
+        (int)((n) - (of)->node)
 
 /* ---- lint_nodes.c ------------------------------------------------------------------ */
 

@@ -57,6 +57,12 @@ static int holds(const struct rfn_image_access *a, const struct rfn_lint_pool *p
 
 /* ---- copies ------------------------------------------------------------------------ */
 
+/* All copies have one name: without a site they are told apart by what they copy. */
+static uint64_t key_of(const struct rfn_image_node *n, uint64_t address)
+{
+    return n->file[0] ? 0 : address;
+}
+
 static int whole_cache(struct rfn_lint_list *list, const struct rfn_image *image,
                        const struct rfn_image_node *n, const struct rfn_lint_pools *pools)
 {
@@ -66,7 +72,7 @@ static int whole_cache(struct rfn_lint_list *list, const struct rfn_image *image
             const struct rfn_lint_pool *p = &pools->pool[i];
             if (!holds(&n->access[k], p))
                 continue;
-            rfn_lint_found(list, image, n, RFN_CAP056, 0,
+            rfn_lint_found(list, image, n, RFN_CAP056, key_of(n, p->begin),
                            RFN_LINT_NODE
                            " of %lld bytes: its %s holds all of a pool (%lld bytes at "
                            "%#llx, '%s' of %s), and every replay copies it again",
@@ -78,6 +84,12 @@ static int whole_cache(struct rfn_lint_list *list, const struct rfn_image *image
     return 0;
 }
 
+static const char *memory_name(enum rfn_memory_kind kind)
+{
+    static const char *const name[] = { "pageable", "pinned", "device" };
+    return (unsigned)kind <= RFN_MEMORY_DEVICE ? name[kind] : "?";
+}
+
 static void pageable(struct rfn_lint_list *list, const struct rfn_image *image,
                      const struct rfn_image_node *n)
 {
@@ -85,10 +97,13 @@ static void pageable(struct rfn_lint_list *list, const struct rfn_image *image,
     int to = dst->pointer.kind == RFN_MEMORY_PAGEABLE;
     enum rfn_rule rule = to ? RFN_CAP024 : src->pointer.stack ? RFN_CAP023 : RFN_CAP003;
     rfn_lint_found(
-        list, image, n, rule, 0,
-        RFN_LINT_NODE " of %lld bytes: its %s %#llx is pageable%s, every "
-                      "replay %s that address again",
-        RFN_LINT_NAMES(image, n), (long long)src->bytes, to ? "destination" : "source",
+        list, image, n, rule, key_of(n, (to ? dst : src)->pointer.address),
+        RFN_LINT_NODE " of %lld bytes from %#llx (%s) to %#llx (%s): its %s %#llx is "
+                      "pageable%s, every replay %s that address again",
+        RFN_LINT_NAMES(image, n), (long long)src->bytes,
+        (unsigned long long)src->pointer.address, memory_name(src->pointer.kind),
+        (unsigned long long)dst->pointer.address, memory_name(dst->pointer.kind),
+        to ? "destination" : "source",
         (unsigned long long)(to ? dst : src)->pointer.address,
         rule == RFN_CAP023 ? " and lies on a stack" : "", to ? "writes" : "reads");
 }
@@ -104,12 +119,13 @@ static void copy(struct rfn_lint_list *list, const struct rfn_image *image,
     int64_t bytes = n->access[1].bytes;
     if (src->kind == RFN_MEMORY_PAGEABLE && dst->kind == RFN_MEMORY_DEVICE &&
         bytes <= SCALAR_BYTES)
-        rfn_lint_found(list, image, n, RFN_CAP057, 0,
-                       RFN_LINT_NODE " of %lld bytes from pageable memory %#llx: a value "
-                                     "of the host is a tensor, and every replay reads "
-                                     "that host address again",
-                       RFN_LINT_NAMES(image, n), (long long)bytes,
-                       (unsigned long long)src->address);
+        rfn_lint_found(
+            list, image, n, RFN_CAP057, key_of(n, src->address),
+            RFN_LINT_NODE " of %lld bytes from pageable memory %#llx to %#llx: a "
+                          "value of the host is a tensor, and every replay "
+                          "reads that host address again",
+            RFN_LINT_NAMES(image, n), (long long)bytes, (unsigned long long)src->address,
+            (unsigned long long)dst->address);
     else if (whole_cache(list, image, n, pools))
         return;
     else if (src->kind == RFN_MEMORY_PAGEABLE || dst->kind == RFN_MEMORY_PAGEABLE)
@@ -117,7 +133,7 @@ static void copy(struct rfn_lint_list *list, const struct rfn_image *image,
     else if (bytes >= LARGE_BYTES)
     {
         struct rfn_finding *f = rfn_lint_found(
-            list, image, n, RFN_CAP056, 0,
+            list, image, n, RFN_CAP056, key_of(n, src->address),
             RFN_LINT_NODE
             " of %lld bytes at every replay: so much is rarely anything but "
             "a cache or a change of its layout",

@@ -83,11 +83,15 @@ static void dump_param(const struct rfn_image_param *param, int level)
 
 static void dump_image(const struct rfn_image *image, int level);
 
+#define DUMP_LABEL 192
+
 static void dump_node(const struct rfn_image *image, int32_t i, int level)
 {
     const struct rfn_image_node *n = &image->node[i];
     indent(level);
-    printf("node %d: %s %s", i, rfn_image_type_name(n->type), n->name);
+    char label[DUMP_LABEL];
+    printf("node %d: %s %s", i, rfn_image_type_name(n->type),
+           rfn_image_label(n->name, label, sizeof(label)));
     if (n->grid[0] != 0)
     {
         printf(" <<<%ux%ux%u, %ux%ux%u, %u>>>", n->grid[0], n->grid[1], n->grid[2],

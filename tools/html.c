@@ -175,9 +175,11 @@ static void put_node(FILE *file, const struct html_page *page,
     }
     int x = LEFT + LANE * lane;
     int y = y_of(i);
+    char label[192];
+    rfn_image_label(n->name, label, sizeof(label));
     fprintf(file, "<g%s><title>node %d, %s ", bad >= 0 ? " class=\"bad\"" : "", i,
             rfn_image_type_name(n->type));
-    put_text(file, n->name);
+    put_text(file, label);
     fprintf(file, "\n");
     put_text(file, n->file);
     fprintf(file, ":%d ", n->line);
@@ -195,7 +197,7 @@ static void put_node(FILE *file, const struct html_page *page,
             "height=\"%d\"/><text x=\"%d\" y=\"%d\">",
             rfn_image_type_name(n->type), x, y, BOX, HEIGHT, x + 6, y + 13);
     char name[34];
-    snprintf(name, sizeof(name), "%s", n->op[0] != '\0' ? n->op : n->name);
+    snprintf(name, sizeof(name), "%.33s", n->op[0] != '\0' ? n->op : label);
     put_text(file, name);
     fprintf(file, "</text>");
     if (bad >= 0)

@@ -162,9 +162,10 @@ RFN_API enum rfn_status rfn_image_of_exec(struct rfn_exec *exec, struct rfn_chec
                                           struct rfn_image **ret_image);
 
 /**
- * Makes the image of a graph that somebody else captured: `native` is a cudaGraph_t. Its
- * kernels are foreign, also those that ops of ours launched into it: their parameters are known
- * by number, their accesses are not.
+ * Makes the image of a graph that somebody else captured: `native` is a cudaGraph_t. What ops
+ * launched into that capture is known with its operands, unless the node's parameters were
+ * changed since; every other kernel is foreign, and so is all of a copy of the graph: parameters
+ * by number, accesses unknown.
  *
  * Capture   Safe.
  * Threads   Any; not beside changes of the graph.
@@ -203,6 +204,16 @@ RFN_API enum rfn_status rfn_image_destroy(struct rfn_image **image);
  * Threads   Any.
  */
 RFN_API const char *rfn_image_type_name(enum rfn_image_type type);
+
+/**
+ * Writes a node's name as readers want it and returns `text`: of a mangled C++ name what it is
+ * called and the first three names among its template arguments, every other as it is, cut to
+ * `bytes` with its end. Two kernels may share a label.
+ *
+ * Capture   Safe. Touches no device.
+ * Threads   Any.
+ */
+RFN_API const char *rfn_image_label(const char *name, char *text, size_t bytes);
 
 #ifdef __cplusplus
 }
