@@ -150,6 +150,9 @@ struct rfn_backend
      * device nor take a lock. */
     int (*capture_hold)(void *impl, void *stream, void (*release)(void *user),
                         void *user);
+    /* That release came for this one and nothing will be asked of it any more. NULL: the
+     * device keeps nothing of captures of others. */
+    void (*capture_forget)(void *impl, uint64_t id);
 
     void *(*graph_native)(void *graph); /* the platform's own handles */
     void *(*exec_native)(void *exec);

@@ -31,6 +31,8 @@ void rfn_body_free(struct rfn_device *device, struct rfn_body *body)
 {
     if (body->native)
         device->backend->graph_destroy(device->impl, body->native);
+    if (body->foreign && device->backend->capture_forget)
+        device->backend->capture_forget(device->impl, body->capture_id);
     for (int32_t i = 0; i < body->launches; i++)
         rfn_pins_drop(&body->launch[i].pins);
     free(body->launch);

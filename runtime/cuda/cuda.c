@@ -378,6 +378,7 @@ const struct rfn_backend rfn_backend_cuda = {
     .capture_query = rfn_cuda_capture_query,
     .capture_add_child = rfn_cuda_capture_add_child,
     .capture_hold = rfn_cuda_capture_hold,
+    .capture_forget = rfn_cuda_capture_forget,
     .graph_native = rfn_cuda_graph_native,
     .exec_native = rfn_cuda_exec_native,
     .graph_count = rfn_cuda_graph_count,

@@ -16,12 +16,17 @@ static void free_nodes(struct rfn_cuda_node *node)
     }
 }
 
+static struct rfn_cuda_capture *find_in(struct rfn_cuda_capture *list, uint64_t id)
+{
+    while (list && list->id != id)
+        list = list->next;
+    return list;
+}
+
 static struct rfn_cuda_capture *find_id(struct rfn_cuda *d, uint64_t id)
 {
-    struct rfn_cuda_capture *c = d->capture;
-    while (c && c->id != id)
-        c = c->next;
-    return c;
+    struct rfn_cuda_capture *c = find_in(d->capture, id);
+    return c ? c : find_in(d->foreign, id);
 }
 
 static struct rfn_cuda_capture *find_origin(struct rfn_cuda *d, const void *stream)
@@ -33,25 +38,26 @@ static struct rfn_cuda_capture *find_origin(struct rfn_cuda *d, const void *stre
     return c;
 }
 
-static struct rfn_cuda_capture *add_capture(struct rfn_cuda *d, uint64_t id, void *stream)
+static struct rfn_cuda_capture *add_capture(struct rfn_cuda_capture **list, uint64_t id,
+                                            void *stream)
 {
     struct rfn_cuda_capture *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
     *c = (struct rfn_cuda_capture) {
-        .next = d->capture,
+        .next = *list,
         .id = id,
         .stream = stream,
-        .thread = rfn_cuda_thread(),
+        .thread = stream ? rfn_cuda_thread() : NULL,
     };
-    d->capture = c;
+    *list = c;
     return c;
 }
 
-/* Takes the capture out of the list and hands over its records. */
-static struct rfn_cuda_node *drop_capture(struct rfn_cuda *d, struct rfn_cuda_capture *c)
+/* Takes the capture out of its list and hands over its records. */
+static struct rfn_cuda_node *drop_capture(struct rfn_cuda_capture **at,
+                                          struct rfn_cuda_capture *c)
 {
-    struct rfn_cuda_capture **at = &d->capture;
     while (*at != c)
         at = &(*at)->next;
     *at = c->next;
@@ -65,6 +71,8 @@ cudaError_t rfn_cuda_node_create(struct rfn_cuda *d, uint64_t id, const struct r
 {
     pthread_mutex_lock(&d->mutex);
     struct rfn_cuda_capture *c = find_id(d, id);
+    if (!c)
+        c = add_capture(&d->foreign, id, NULL);
     struct rfn_cuda_node *node = c ? calloc(1, sizeof *node + op->args_bytes) : NULL;
     if (node)
     {
@@ -75,7 +83,7 @@ cudaError_t rfn_cuda_node_create(struct rfn_cuda *d, uint64_t id, const struct r
     }
     pthread_mutex_unlock(&d->mutex);
     *ret = node;
-    return c && !node ? cudaErrorMemoryAllocation : cudaSuccess;
+    return node ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
 void rfn_cuda_node_cancel(struct rfn_cuda *d, uint64_t id, struct rfn_cuda_node *node)
@@ -96,7 +104,19 @@ void rfn_cuda_node_cancel(struct rfn_cuda *d, uint64_t id, struct rfn_cuda_node 
 void rfn_cuda_captures_free(struct rfn_cuda *d)
 {
     while (d->capture)
-        free_nodes(drop_capture(d, d->capture));
+        free_nodes(drop_capture(&d->capture, d->capture));
+    while (d->foreign)
+        free_nodes(drop_capture(&d->foreign, d->foreign));
+}
+
+void rfn_cuda_capture_forget(void *impl, uint64_t id)
+{
+    struct rfn_cuda *d = impl;
+    pthread_mutex_lock(&d->mutex);
+    struct rfn_cuda_capture *c = find_in(d->foreign, id);
+    if (c)
+        free_nodes(drop_capture(&d->foreign, c));
+    pthread_mutex_unlock(&d->mutex);
 }
 
 /* ---- captures -------------------------------------------------------------------- */
@@ -106,7 +126,7 @@ int rfn_cuda_capture_begin(void *impl, void *stream, enum rfn_capture_mode mode)
     struct rfn_cuda *d = impl;
     int before = rfn_cuda_enter(d);
     pthread_mutex_lock(&d->mutex);
-    struct rfn_cuda_capture *c = add_capture(d, 0, stream);
+    struct rfn_cuda_capture *c = add_capture(&d->capture, 0, stream);
     pthread_mutex_unlock(&d->mutex);
     cudaError_t code = cudaErrorMemoryAllocation;
     if (c)
@@ -121,7 +141,7 @@ int rfn_cuda_capture_begin(void *impl, void *stream, enum rfn_capture_mode mode)
     if (code == cudaSuccess)
         c->id = id;
     else if (c)
-        drop_capture(d, c);
+        drop_capture(&d->capture, c);
     pthread_mutex_unlock(&d->mutex);
     return rfn_cuda_leave(d, before, code);
 }
@@ -152,7 +172,7 @@ int rfn_cuda_capture_end(void *impl, void *stream, void **ret_graph)
         pthread_mutex_lock(&d->mutex);
         struct rfn_cuda_capture *c = find_origin(d, stream);
         if (c)
-            node = drop_capture(d, c);
+            node = drop_capture(&d->capture, c);
         pthread_mutex_unlock(&d->mutex);
     }
     if (code == cudaSuccess && !g)

@@ -51,6 +51,7 @@ struct walk
     struct driver driver;
     struct ours *ours; /* by handle */
     size_t count;
+    int foreign; /* the graph is somebody else's */
     int level;
 };
 
@@ -71,10 +72,15 @@ static size_t list_ours(const struct rfn_cuda_node *node, struct ours *ret)
     return count;
 }
 
+/* The first of them: graphs of others that are gone may have had the same handles. */
 static const struct ours *find_ours(const struct walk *w, cudaGraphNode_t kernel)
 {
     struct ours key = { .kernel = kernel };
-    return w->count ? bsearch(&key, w->ours, w->count, sizeof key, by_handle) : NULL;
+    const struct ours *found =
+        w->count ? bsearch(&key, w->ours, w->count, sizeof key, by_handle) : NULL;
+    while (found && found > w->ours && found[-1].kernel == kernel)
+        found--;
+    return found;
 }
 
 /* ---- kernels ----------------------------------------------------------------------- */
@@ -94,6 +100,37 @@ static void opaque(struct rfn_image_node *to, const char *why)
 {
     to->opaque = 1;
     to->why = why;
+}
+
+#define FOREIGN_PARAMS 512
+
+static CUresult param_info(const struct walk *w, const CUDA_KERNEL_NODE_PARAMS *from,
+                           size_t i, size_t *offset, size_t *bytes)
+{
+    if (from->func)
+        return w->driver.func_param ? w->driver.func_param(from->func, i, offset, bytes)
+                                    : CUDA_ERROR_NOT_SUPPORTED;
+    return w->driver.kernel_param ? w->driver.kernel_param(from->kern, i, offset, bytes)
+                                  : CUDA_ERROR_NOT_SUPPORTED;
+}
+
+/* Whether a node still is what was launched: others may have put new parameters into it, or
+ * the handle may be another graph's by now. */
+static int is_unchanged(const struct walk *w, const CUDA_KERNEL_NODE_PARAMS *from,
+                        const struct rfn_launch_node *n)
+{
+    size_t offset, bytes;
+    if (param_info(w, from, n->params, &offset, &bytes) == CUDA_SUCCESS)
+        return 0;
+    for (uint32_t i = 0; i < n->params; i++)
+    {
+        const struct rfn_param *p = &n->param[i];
+        if (param_info(w, from, i, &offset, &bytes) != CUDA_SUCCESS ||
+            bytes != p->bytes ||
+            memcmp(from->kernelParams[i], (const char *)n->words + p->offset, bytes) != 0)
+            return 0;
+    }
+    return 1;
 }
 
 /* Fills in a launch of ours; 0 when the node is another one that has its handle now. */
@@ -116,7 +153,8 @@ static int fill_ours(struct walk *w, struct rfn_image_node *to, const struct our
     const struct rfn_launch_node *n = &launch.node[ours->which];
     if (memcmp(n->grid, to->grid, sizeof to->grid) != 0 ||
         memcmp(n->block, to->block, sizeof to->block) != 0 ||
-        n->shared_bytes != to->shared_bytes || n->params > RFN_LAUNCH_PARAMS)
+        n->shared_bytes != to->shared_bytes || n->params > RFN_LAUNCH_PARAMS ||
+        (w->foreign && !is_unchanged(w, from, n)))
         return 0;
     struct rfn_image_param *param = rfn_image_take(w->store, n->params * sizeof *param);
     to->op = rfn_image_text(w->store, op->name);
@@ -141,18 +179,6 @@ static int fill_ours(struct walk *w, struct rfn_image_node *to, const struct our
     to->params = param ? (int32_t)n->params : 0;
     rfn_image_accesses(w->store, to, op, ours->node->args);
     return 1;
-}
-
-#define FOREIGN_PARAMS 512
-
-static CUresult param_info(const struct walk *w, const CUDA_KERNEL_NODE_PARAMS *from,
-                           size_t i, size_t *offset, size_t *bytes)
-{
-    if (from->func)
-        return w->driver.func_param ? w->driver.func_param(from->func, i, offset, bytes)
-                                    : CUDA_ERROR_NOT_SUPPORTED;
-    return w->driver.kernel_param ? w->driver.kernel_param(from->kern, i, offset, bytes)
-                                  : CUDA_ERROR_NOT_SUPPORTED;
 }
 
 /* The bytes of a launch that gave them in one buffer. */
@@ -228,8 +254,11 @@ static void fill_kernel(struct walk *w, struct rfn_image_raw *raw, size_t i,
         return;
     }
     fill_shape(to, &from);
+    const struct ours *end = w->ours + w->count;
     const struct ours *ours = find_ours(w, node);
-    if (ours && fill_ours(w, to, ours, &from))
+    while (ours && !fill_ours(w, to, ours, &from))
+        ours = ours + 1 < end && ours[1].kernel == node ? ours + 1 : NULL;
+    if (ours)
         raw->key[i] = ours->node;
     else
         fill_foreign(w, to, &from);
@@ -493,13 +522,33 @@ int rfn_cuda_graph_image(void *impl, void *graph, struct rfn_image_store *store,
     return rfn_cuda_leave(d, before, code);
 }
 
-/* Launches of ours are known by the captures that began here, which this graph is none of. */
+/* Launches of ours into captures of others are kept as long as those are pinned; a copy of
+ * such a graph has handles of its own, and its kernels are foreign. */
+static size_t list_foreign(const struct rfn_cuda *d, struct ours *ret)
+{
+    size_t count = 0;
+    for (const struct rfn_cuda_capture *c = d->foreign; c; c = c->next)
+        count += list_ours(c->node, ret ? ret + count : NULL);
+    return count;
+}
+
 int rfn_cuda_native_image(void *impl, void *native, struct rfn_image_store *store,
                           struct rfn_image_raw *ret)
 {
     struct rfn_cuda *d = impl;
-    struct ours none;
-    struct walk w = { .d = d, .store = store, .ours = &none };
+    struct walk w = { .d = d, .store = store, .foreign = 1 };
     int before = rfn_cuda_enter(d);
-    return rfn_cuda_leave(d, before, fill_image(&w, ret, native));
+    /* Records of graphs that go meanwhile stay as long. */
+    pthread_mutex_lock(&d->mutex);
+    w.count = list_foreign(d, NULL);
+    w.ours = malloc((w.count + 1) * sizeof *w.ours);
+    cudaError_t code = cudaErrorMemoryAllocation;
+    if (w.ours)
+    {
+        list_foreign(d, w.ours);
+        code = fill_image(&w, ret, native);
+    }
+    pthread_mutex_unlock(&d->mutex);
+    free(w.ours);
+    return rfn_cuda_leave(d, before, code);
 }

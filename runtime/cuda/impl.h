@@ -23,7 +23,8 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-/* The kernels of one captured launch. Lives as long as its graph's executables. */
+/* The kernels of one captured launch. Lives as long as its graph's executables; of a capture
+ * of others until that is forgotten. */
 struct rfn_cuda_node
 {
     struct rfn_cuda_node *next;
@@ -34,7 +35,8 @@ struct rfn_cuda_node
     max_align_t args[]; /* as they were launched */
 };
 
-/* A capture that began here; gone when it ends. */
+/* A capture that began here, gone when it ends; or one of others that ops were launched into,
+ * gone when nothing is left of its graph: no stream, no thread. */
 struct rfn_cuda_capture
 {
     struct rfn_cuda_capture *next;
@@ -70,8 +72,9 @@ struct rfn_cuda
     int shared_bytes_max;
     struct rfn_fault *fault; /* device memory; NULL outside check mode */
     cudaStream_t waiting;    /* for the ends of executables; nothing else runs on it */
-    pthread_mutex_t mutex;   /* guards `capture` and the lists in it; never on replay */
+    pthread_mutex_t mutex;   /* guards both lists and those in them; never on replay */
     struct rfn_cuda_capture *capture;
+    struct rfn_cuda_capture *foreign;
 };
 
 /* Makes the device current. Returns what leave needs. */
@@ -92,8 +95,7 @@ void rfn_cuda_missing(int code, int driver, const char *visible, char *ret_reaso
 /* Address that is the calling thread's own. */
 const void *rfn_cuda_thread(void);
 
-/* A record in the list of the open capture `id`; none, and NULL, in a capture of others,
- * whose graph does not come here. */
+/* A record in the list of the open capture `id`, which may be one of others. */
 cudaError_t rfn_cuda_node_create(struct rfn_cuda *d, uint64_t id, const struct rfn_op *op,
                                  const void *args, struct rfn_cuda_node **ret);
 /* Takes back the record made last in this capture. */
@@ -151,6 +153,7 @@ int rfn_cuda_native_image(void *impl, void *native, struct rfn_image_store *stor
 int rfn_cuda_capture_begin(void *impl, void *stream, enum rfn_capture_mode mode);
 int rfn_cuda_capture_end(void *impl, void *stream, void **ret_graph);
 int rfn_cuda_capture_query(void *impl, void *stream, struct rfn_capture_info *ret);
+void rfn_cuda_capture_forget(void *impl, uint64_t id);
 int rfn_cuda_capture_add_child(void *impl, void *stream, void *graph);
 int rfn_cuda_graph_count(void *impl, void *graph, int32_t node[RFN_NODE_TYPES]);
 int rfn_cuda_graph_destroy(void *impl, void *graph);

@@ -163,6 +163,78 @@ static void check_by_hand(struct test *t)
     OK(t, rfn_memory_free(t->dev, at));
 }
 
+static int32_t foreign_kernels(struct test *t, cudaGraph_t graph, struct rfn_image **ret)
+{
+    struct rfn_lint_info info = { .foreign = -1 };
+    OK(t, rfn_image_of_native(t->dev, graph, ret));
+    if (*ret)
+        OK(t, rfn_lint(*ret, t->dev, NULL, NULL, &info));
+    return info.foreign;
+}
+
+/* Gives the first kernel of a graph other words in its second parameter. */
+static void change_kernel(struct test *t, cudaGraph_t graph, uint32_t count)
+{
+    cudaGraphNode_t node[8];
+    enum cudaGraphNodeType type = cudaGraphNodeTypeEmpty;
+    struct cudaKernelNodeParams params;
+    void *param[RFN_LAUNCH_PARAMS] = { NULL };
+    size_t nodes = 8, i = 0;
+    uint64_t other = 0x5a5a5a5a5a5a5a5a;
+    CUDA(t, cudaGraphGetNodes(graph, node, &nodes));
+    while (i < nodes && cudaGraphNodeGetType(node[i], &type) == cudaSuccess &&
+           type != cudaGraphNodeTypeKernel)
+        i++;
+    if (!HOLDS(t, i < nodes))
+        return;
+    CUDA(t, cudaGraphKernelNodeGetParams(node[i], &params));
+    memcpy(param, params.kernelParams, count * sizeof *param);
+    param[1] = &other;
+    params.kernelParams = param;
+    CUDA(t, cudaGraphKernelNodeSetParams(node[i], &params));
+}
+
+/* An op in a capture of somebody else is known with its operands, as long as its nodes are what
+ * was launched; in a copy of the graph it is foreign. */
+static void ops_in_captures_of_others_are_known(struct test *t,
+                                                const struct rfn_launch *l)
+{
+    struct rfn_index_topk_args args = make_args(t);
+    struct rfn_stream *stream = NULL;
+    struct rfn_image *image = NULL;
+    cudaStream_t s;
+    cudaGraph_t graph = NULL, copy = NULL;
+    CUDA(t, cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking));
+    OK(t, rfn_stream_import(t->dev, s, &stream));
+    CUDA(t, cudaStreamBeginCapture(s, cudaStreamCaptureModeRelaxed));
+    OK(t, rfn_index_topk(stream, &args));
+    OK(t, rfn_index_topk(stream, &args));
+    CUDA(t, cudaStreamEndCapture(s, &graph));
+    HOLDS(t, foreign_kernels(t, graph, &image) == 0);
+    const struct rfn_image_node *n = image ? nth(image, RFN_IMAGE_KERNEL, 0) : NULL;
+    if (HOLDS(t, n && !strcmp(n->op, "index_topk") && n->accesses > 0))
+    {
+        HOLDS(t, image->nodes == 2 * (int32_t)l->nodes);
+        HOLDS(t, !strcmp(n->access[0].name, "logits") &&
+                     n->access[0].pointer.address == (uintptr_t)args.logits.data &&
+                     n->access[0].bytes == (int64_t)ROWS * COLUMNS * 4);
+        for (int32_t i = 0; i < n->params; i++)
+            HOLDS(t, n->param[i].name[0] != '#' && n->param[i].role != RFN_IMAGE_FOREIGN);
+    }
+    OK(t, rfn_image_destroy(&image));
+    CUDA(t, cudaGraphClone(&copy, graph));
+    HOLDS(t, foreign_kernels(t, copy, &image) == 2 * (int32_t)l->nodes);
+    OK(t, rfn_image_destroy(&image));
+    change_kernel(t, graph, l->node[0].params);
+    HOLDS(t, foreign_kernels(t, graph, &image) == 1);
+    OK(t, rfn_image_destroy(&image));
+    CUDA(t, cudaGraphDestroy(copy));
+    CUDA(t, cudaGraphDestroy(graph));
+    OK(t, rfn_stream_destroy(&stream));
+    CUDA(t, cudaStreamDestroy(s));
+    OK(t, rfn_memory_free(t->dev, args.logits.data));
+}
+
 int main(int argc, char **argv)
 {
     static struct rfn_launch l;
@@ -237,5 +309,6 @@ int main(int argc, char **argv)
     OK(&t, rfn_image_destroy(&image));
     CUDA(&t, cudaStreamDestroy(s));
     check_by_hand(&t);
+    ops_in_captures_of_others_are_known(&t, &l);
     return test_end(&t);
 }
