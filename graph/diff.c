@@ -67,6 +67,8 @@ static void print_value(char text[VALUE_CHARS], const struct rfn_image_param *p,
 
 /* ---- findings ---------------------------------------------------------------------- */
 
+#define ALL_MOVED 2
+
 struct diff
 {
     struct rfn_lint_list list;
@@ -136,6 +138,12 @@ static void address_differs(struct diff *d, const struct rfn_image_node *n,
     {
         d->info.moved += !same;
         d->info.stayed += same;
+        if (same && d->moved == ALL_MOVED && was->generation)
+        {
+            snprintf(a, sizeof a, "%#llx", (unsigned long long)was->address);
+            differs(d, n, RFN_CAP005, "the address", name, a, a,
+                    "all memory of the step was elsewhere by then");
+        }
         return;
     }
     if (same)
@@ -465,7 +473,7 @@ enum rfn_status rfn_graph_diff(struct rfn_device *device,
         d.info.nodes = count(image[0]);
         d.other = "the second";
         compare_images(&d, image[0], image[RFN_DIFF_INPUTS]);
-        d.moved = 1;
+        d.moved = desc->all_moves ? ALL_MOVED : 1;
         d.other = "the third";
         compare_images(&d, image[0], image[RFN_DIFF_ARENA]);
         status = tell(&d, report, ctx, ret_info);

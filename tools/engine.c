@@ -3,11 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ALIGN 256 /* of rfn_memory_alloc, and of every part of a host copy */
-
 static int64_t align(int64_t bytes)
 {
-    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    return (bytes + ENGINE_ALIGN - 1) / ENGINE_ALIGN * ENGINE_ALIGN;
 }
 
 int32_t engine_index_layer(const struct rfn_geometry *geometry, int32_t layer)
@@ -71,6 +69,9 @@ static enum rfn_status take(struct engine *engine, enum rfn_memory_kind kind,
                             int64_t bytes, void *ret_address)
 {
     void *address = NULL;
+    bytes += kind == RFN_MEMORY_DEVICE && engine->desc.movable
+                 ? ENGINE_MOVES * ENGINE_ALIGN
+                 : 0;
     enum rfn_status status = rfn_memory_alloc(engine->desc.device, kind, bytes, &address);
     if (status == RFN_OK)
     {
@@ -154,8 +155,8 @@ static enum rfn_status take_all(struct engine *engine)
     struct rfn_device *device = desc->device;
     ENGINE_TRY(rfn_stream_create(device, RFN_STREAM_NONBLOCKING, &engine->stream));
     ENGINE_TRY(rfn_stream_create(device, RFN_STREAM_NONBLOCKING, &engine->other));
-    TAKE(DEVICE, ALIGN, &engine->scratch);
-    TAKE(PINNED, ALIGN, &engine->scratch_pinned);
+    TAKE(DEVICE, ENGINE_ALIGN, &engine->scratch);
+    TAKE(PINNED, ENGINE_ALIGN, &engine->scratch_pinned);
     if (desc->plant_bytes > 0)
     {
         TAKE(DEVICE, desc->plant_bytes, &engine->plant_target);
@@ -218,7 +219,8 @@ static struct rfn_layer_io io_of(const struct engine *engine, int32_t l, int eag
     };
 }
 
-static enum rfn_status set_up(struct engine *engine)
+enum rfn_status engine_attention_create(const struct engine *engine, int eager,
+                                        struct rfn_attention **ret_attention)
 {
     const struct engine_desc *desc = &engine->desc;
     struct rfn_attention_limits limits = {
@@ -228,17 +230,23 @@ static enum rfn_status set_up(struct engine *engine)
         .pages = desc->pages,
         .batch_invariant = desc->batch_invariant,
     };
+    ENGINE_TRY(
+        rfn_attention_create(desc->device, desc->geometry, &limits, ret_attention));
+    for (int32_t l = 0; l < desc->geometry->layers; l++)
+    {
+        struct rfn_layer_io io = io_of(engine, l, eager);
+        ENGINE_TRY(rfn_attention_bind(*ret_attention, l, &engine->layer[l].caches, &io));
+    }
+    return RFN_OK;
+}
+
+static enum rfn_status set_up(struct engine *engine)
+{
+    const struct engine_desc *desc = &engine->desc;
     for (int32_t i = 0; i < (desc->verify ? 2 : 1); i++)
     {
         struct rfn_step_view step;
-        ENGINE_TRY(rfn_attention_create(desc->device, desc->geometry, &limits,
-                                        &engine->attention[i]));
-        for (int32_t l = 0; l < desc->geometry->layers; l++)
-        {
-            struct rfn_layer_io io = io_of(engine, l, i);
-            ENGINE_TRY(rfn_attention_bind(engine->attention[i], l,
-                                          &engine->layer[l].caches, &io));
-        }
+        ENGINE_TRY(engine_attention_create(engine, i, &engine->attention[i]));
         ENGINE_TRY(rfn_attention_view(engine->attention[i], 0, &step));
         engine->device_bytes += step.workspace_bytes;
     }
@@ -334,6 +342,7 @@ enum rfn_status engine_destroy(struct engine **engine_)
     {
         keep_first(&first, rfn_ladder_destroy(&engine->ladder));
     }
+    keep_first(&first, rfn_attention_destroy(&engine->elsewhere));
     for (int32_t i = 0; i < 2; i++)
     {
         keep_first(&first, rfn_attention_destroy(&engine->attention[i]));

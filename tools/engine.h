@@ -17,6 +17,8 @@
 #include <refrain/refrain.h>
 
 #define ENGINE_RING 4
+#define ENGINE_ALIGN 256 /* of rfn_memory_alloc, and of every part of a host copy */
+#define ENGINE_MOVES 31  /* distances of engine_move, in ENGINE_ALIGN */
 #define ENGINE_CHUNK_TOKENS TRACE_BLOCK_TOKENS
 
 /* Bytes that outputs hold before they are written: an element that neither pass writes
@@ -44,7 +46,8 @@ struct engine_desc
     uint64_t seed;
     const int32_t *bucket; /* NULL: the ladder's default list */
     int32_t buckets;
-    int verify; /* 1: what verification needs is allocated as well */
+    int verify;  /* 1: what verification needs is allocated as well */
+    int movable; /* 1: engine_move will be called */
     int32_t batch_invariant;
     engine_plant *plant; /* in the first capture, or NULL */
     int64_t plant_bytes; /* of `plant_target` */
@@ -114,6 +117,8 @@ struct engine
     uint8_t *scratch_pinned;
     void *plant_target;
     struct rfn_attention *attention[2]; /* of the graphs, of the eager pass */
+    struct rfn_attention *elsewhere;    /* swapped with the first by engine_move */
+    int moved;
     struct rfn_ladder *ladder;
     int32_t rows; /* T */
     struct engine_width width[SYNTH_KINDS];
@@ -185,6 +190,15 @@ enum rfn_status engine_read_written(struct engine *engine, const struct batch *b
 /* Records a step: fills, update, every layer's forward. The ladder's callback. */
 enum rfn_status engine_record(void *engine, struct rfn_stream *stream,
                               const struct rfn_bucket *bucket);
+
+/* Puts everything that a recording touches elsewhere, each buffer by another distance within
+ * its room, with an attention object of its own; or all of it back, which always works. The
+ * first time allocates. What is recorded meanwhile is to be looked at, not launched. */
+enum rfn_status engine_move(struct engine *engine, int elsewhere);
+
+/* Makes an attention object with all layers bound, to one of the passes' outputs. */
+enum rfn_status engine_attention_create(const struct engine *engine, int eager,
+                                        struct rfn_attention **ret_attention);
 
 /* Keeps what a layer chose; its forward was the last thing on `stream`. */
 enum rfn_status engine_keep_choice(struct engine *engine, struct rfn_stream *stream,

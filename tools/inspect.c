@@ -47,19 +47,23 @@ static enum rfn_status record(void *ctx, struct rfn_stream *stream)
     return engine_record(r->run->engine, stream, &r->bucket);
 }
 
-/* Another step: nobody is there, and other inputs. The steps are done, so nothing is put
- * back. */
+/* Another step: nobody is there, and other inputs, which are not put back: the steps are done.
+ * Then all memory elsewhere. */
 static enum rfn_status mutate(void *ctx, enum rfn_diff_round round)
 {
     struct recording *r = ctx;
     struct engine *engine = r->run->engine;
     struct rfn_step idle = { .requests = 0 };
     struct rfn_bucket bucket;
-    if (round != RFN_DIFF_INPUTS)
+    ENGINE_TRY(engine_move(engine, round == RFN_DIFF_ARENA));
+    if (round == RFN_DIFF_FIRST)
     {
         return RFN_OK;
     }
-    ENGINE_TRY(engine_poison(engine, 0));
+    if (round == RFN_DIFF_INPUTS)
+    {
+        ENGINE_TRY(engine_poison(engine, 0));
+    }
     return rfn_attention_plan(engine->attention[0], engine->stream, &idle, &bucket);
 }
 
@@ -93,9 +97,15 @@ static int judge(struct run *run)
     struct rfn_diff_desc desc = { .record = record,
                                   .mutate = mutate,
                                   .mode = RFN_CAPTURE_THREAD_LOCAL,
-                                  .check = run->check };
+                                  .check = run->check,
+                                  .all_moves = 1 };
     int64_t nodes = 0;
-    int64_t compared = 0;
+    struct rfn_diff_info sum = { 0 };
+    int64_t slowest_ns = 0;
+    if (engine_move(run->engine, 1) != RFN_OK || engine_move(run->engine, 0) != RFN_OK)
+    {
+        return run_failed("cannot record a step elsewhere");
+    }
     for (int32_t i = 0; i < run->images; i++)
     {
         struct rfn_lint_info lint;
@@ -103,17 +113,27 @@ static int judge(struct run *run)
         struct recording recording = { run, { 0 } };
         desc.ctx = &recording;
         rfn_ladder_exec(run->engine->ladder, i, &recording.bucket);
-        if (rfn_lint(run->image[i], run->device, report, &run->findings, &lint) !=
-                RFN_OK ||
-            rfn_graph_diff(run->device, &desc, report, &run->findings, &diff) != RFN_OK)
+        if (rfn_lint(run->image[i], run->device, report, &run->findings, &lint) != RFN_OK)
         {
             return run_failed("cannot check a graph");
         }
+        int64_t start = tool_now_ns();
+        if (rfn_graph_diff(run->device, &desc, report, &run->findings, &diff) != RFN_OK)
+        {
+            return run_failed("cannot compare recordings of a graph");
+        }
+        int64_t took = tool_now_ns() - start;
+        slowest_ns = took > slowest_ns ? took : slowest_ns;
         nodes += lint.nodes;
-        compared += diff.compared;
+        sum.compared += diff.compared;
+        sum.moved += diff.moved;
+        sum.stayed += diff.stayed;
     }
-    printf("  checked       %d graphs, %lld nodes, %lld values of other recordings\n",
-           run->images, (long long)nodes, (long long)compared);
+    printf(
+        "  checked       %d graphs, %lld nodes, %d values of other recordings; with the "
+        "memory elsewhere %d addresses moved, %d stayed; at most %.1f ms a graph\n",
+        run->images, (long long)nodes, sum.compared, sum.moved, sum.stayed,
+        (double)slowest_ns * 1e-6);
     return TOOL_OK;
 }
 

@@ -148,6 +148,7 @@ int run_prepare(struct run *run)
         .bucket = run->buckets > 0 ? run->bucket : NULL,
         .buckets = run->buckets,
         .verify = run->verify_steps > 0,
+        .movable = run->options.check,
         .batch_invariant = (int32_t)run->options.batch_invariant,
     };
     if (run->inject != NULL)

@@ -37,6 +37,9 @@ struct rfn_diff_desc
     void *ctx;
     enum rfn_capture_mode mode; /* of the captures */
     struct rfn_check *check;    /* that sees them, for regions and streams; may be NULL */
+    /* 1: RFN_DIFF_ARENA moves everything that the step touches, so that an address that stays
+     * is a finding. */
+    int32_t all_moves;
 };
 
 struct rfn_diff_info
@@ -60,7 +63,7 @@ struct rfn_diff_info
  *
  * `moved` 0: buffers are the same, so addresses have to be. 1: declared addresses may differ,
  * and 8-byte parameters of foreign kernels that are addresses in both; their larger parameters
- * are left out. Scalars that are declared dynamic may always differ. Nodes are compared in
+ * are left out. 2: as 1, and an address of the device's memory that stays is CAP005. Scalars that are declared dynamic may always differ. Nodes are compared in
  * turn; where the graphs do not have the same ones, up to the first that cannot be the same.
  *
  * Capture   Safe. Touches no device.
