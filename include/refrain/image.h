@@ -62,7 +62,9 @@ struct rfn_image_pointer
 
 struct rfn_image_param
 {
-    const char *name; /* "slots", "slots.shape"; "#2" of a foreign kernel */
+    /* "slots", "slots.shape"; of a foreign kernel "#2", and of its structs of 16 to 64 bytes
+     * each 8 of them: "#2+8" */
+    const char *name;
     enum rfn_image_role role;
     int32_t offset; /* bytes into the kernel's parameters or the argument struct */
     int32_t bytes;

@@ -103,6 +103,8 @@ static void opaque(struct rfn_image_node *to, const char *why)
 }
 
 #define FOREIGN_PARAMS 512
+#define WORD 8         /* bytes of an address */
+#define SPLIT_BYTES 64 /* of a parameter that is taken apart */
 
 static CUresult param_info(const struct walk *w, const CUDA_KERNEL_NODE_PARAMS *from,
                            size_t i, size_t *offset, size_t *bytes)
@@ -194,11 +196,64 @@ static const char *buffer_of(const CUDA_KERNEL_NODE_PARAMS *from, size_t *ret_by
     return buffer;
 }
 
+/* Small structs are mostly addresses (an elementwise kernel of PyTorch takes those of all its
+ * tensors in one): each word is a parameter. Larger ones hold strides, padding, whatever. */
+static size_t pieces_of(size_t offset, size_t bytes)
+{
+    int split =
+        bytes > WORD && bytes <= SPLIT_BYTES && !(bytes % WORD) && !(offset % WORD);
+    return split ? bytes / WORD : 1;
+}
+
+static struct rfn_image_param foreign_param(struct walk *w, const char *name,
+                                            size_t offset, const void *value,
+                                            size_t bytes)
+{
+    struct rfn_image_param param = {
+        .name = rfn_image_text(w->store, name),
+        .role = RFN_IMAGE_FOREIGN,
+        .offset = (int32_t)offset,
+        .bytes = (int32_t)bytes,
+        .value = rfn_image_copy(w->store, value, bytes),
+    };
+    if (bytes == sizeof param.pointer.address && param.value)
+        memcpy(&param.pointer.address, param.value, bytes);
+    return param;
+}
+
+static void fill_params(struct walk *w, struct rfn_image_node *to,
+                        const CUDA_KERNEL_NODE_PARAMS *from, size_t count, size_t pieces)
+{
+    size_t offset, bytes, room;
+    const char *buffer = buffer_of(from, &room);
+    struct rfn_image_param *param = rfn_image_take(w->store, pieces * sizeof *param);
+    for (size_t i = 0; i < count && param; i++)
+    {
+        char text[32];
+        param_info(w, from, i, &offset, &bytes);
+        const char *value = from->kernelParams ? from->kernelParams[i] : buffer + offset;
+        if (!value || (!from->kernelParams && offset + bytes > room))
+            break;
+        size_t parts = pieces_of(offset, bytes);
+        for (size_t k = 0; k < parts; k++)
+        {
+            size_t at = k * WORD;
+            if (parts > 1)
+                snprintf(text, sizeof text, "#%zu+%zu", i, at);
+            else
+                snprintf(text, sizeof text, "#%zu", i);
+            param[to->params++] =
+                foreign_param(w, text, offset + at, value + at, parts > 1 ? WORD : bytes);
+        }
+    }
+    to->param = param;
+}
+
 static void fill_foreign(struct walk *w, struct rfn_image_node *to,
                          const CUDA_KERNEL_NODE_PARAMS *from)
 {
     const char *name = NULL;
-    size_t count = 0, offset, bytes, room;
+    size_t count = 0, pieces = 0, offset, bytes, room;
     to->foreign = 1;
     if (from->func && w->driver.func_name)
         w->driver.func_name(&name, from->func);
@@ -207,37 +262,14 @@ static void fill_foreign(struct walk *w, struct rfn_image_node *to,
     to->name = rfn_image_text(w->store, name ? name : "kernel");
     while (count < FOREIGN_PARAMS &&
            param_info(w, from, count, &offset, &bytes) == CUDA_SUCCESS)
+    {
+        pieces += pieces_of(offset, bytes);
         count++;
-    const char *buffer = buffer_of(from, &room);
-    if (!count || (!from->kernelParams && !buffer))
-    {
-        if (!w->driver.func_param)
-            opaque(to, "the driver tells no parameter layout (before 12.4)");
-        return;
     }
-    struct rfn_image_param *param = rfn_image_take(w->store, count * sizeof *param);
-    for (size_t i = 0; i < count && param; i++)
-    {
-        char text[24];
-        const void *value;
-        param_info(w, from, i, &offset, &bytes);
-        value = from->kernelParams ? from->kernelParams[i] : buffer + offset;
-        if (!value || (!from->kernelParams && offset + bytes > room))
-            break;
-        snprintf(text, sizeof text, "#%zu", i);
-        param[i] = (struct rfn_image_param) {
-            .name = rfn_image_text(w->store, text),
-            .role = RFN_IMAGE_FOREIGN,
-            .offset = (int32_t)offset,
-            .bytes = (int32_t)bytes,
-            .value = rfn_image_copy(w->store, value, bytes),
-        };
-        if (bytes == sizeof param[i].pointer.address && param[i].value)
-            memcpy(&param[i].pointer.address, param[i].value, bytes);
-        to->params = (int32_t)i + 1;
-    }
-    to->param = param;
-    to->params = param ? to->params : 0;
+    if (count && (from->kernelParams || buffer_of(from, &room)))
+        fill_params(w, to, from, count, pieces);
+    else if (!w->driver.func_param)
+        opaque(to, "the driver tells no parameter layout (before 12.4)");
 }
 
 static void fill_kernel(struct walk *w, struct rfn_image_raw *raw, size_t i,
