@@ -50,6 +50,8 @@ template <uint32_t N, bool SHARE> struct shared_memory
     int2 what[STAGES];     /* column and tokens; negative tokens: on no page */
     uint64_t full[STAGES]; /* mbarriers */
     uint64_t empty[STAGES];
+    uint64_t turn[GROUPS]; /* a warpgroup's, ended by the other */
+    uint64_t scorers;
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -286,9 +288,14 @@ template <uint32_t N, bool SHARE> struct scorer
 {
     static constexpr uint32_t PAIRS = N / 8;
 
-    __device__ __forceinline__ void sync() const
+    /* Of all scorers, the first or the second of take_queries: its phases by parity. Not a
+     * named barrier of 256 threads: beside one, racecheck does not follow the barriers of the
+     * whole block, nor this one beside bar.arrive, and reports what they order. */
+    __device__ __forceinline__ void sync(shared_memory<N, SHARE> *m,
+                                         uint32_t second) const
     {
-        asm volatile("bar.sync 1, %0;" ::"n"(SCORERS) : "memory");
+        rfn_barrier_release(&m->scorers);
+        rfn_barrier_wait(&m->scorers, second);
     }
 
     /* Images and weights of `rows` rows from t on, by all scorers. */
@@ -308,7 +315,7 @@ template <uint32_t N, bool SHARE> struct scorer
         static_assert(SCORERS >= N * (SHARE ? GROUP : 1), "a thread a weight");
         if (i < (uint32_t)rows && (int32_t)head < p.H)
             weight = p.w8[(t + (int32_t)i) * p.w8_row + head];
-        sync(); /* nobody uses the ones before any more */
+        sync(m, 0); /* nobody uses the ones before any more */
 #pragma unroll 1
         for (uint32_t k = warp; k < many; k += SCORERS / 32)
         {
@@ -319,7 +326,7 @@ template <uint32_t N, bool SHARE> struct scorer
         if (i < (uint32_t)rows)
             m->w[i][head] = weight;
         asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-        sync();
+        sync(m, 1);
     }
 
     /* Twice the sum over all heads, of token g of 16 in the lanes of even t, of g + 8 in the
@@ -351,25 +358,26 @@ template <uint32_t N, bool SHARE> struct scorer
 
     /* The two warpgroups' products take turns, in the order of their tiles: while one has the
      * matrix unit the other has the rest of the SM. Left alone they go in step and all wait
-     * for the same thing. Tile n of those of a group, [first, last). Groups of several rows
-     * do without: their products are longer than the rest, and a turn is lost time. */
-    __device__ __forceinline__ void wait_turn(uint32_t n, uint32_t first) const
+     * for the same thing. Groups of several rows do without: their products are longer than
+     * the rest, and a turn is lost time. */
+    __device__ __forceinline__ void wait_turn(shared_memory<N, SHARE> *m,
+                                              uint32_t n) const
     {
-        if (!SHARE && n > first)
-            asm volatile("bar.sync %0, %1;" ::"r"(2 + n % 2), "n"(SCORERS) : "memory");
+        if (!SHARE && n > 0)
+            rfn_barrier_wait(&m->turn[n % GROUPS], (n - 1) / GROUPS & 1);
     }
 
-    __device__ __forceinline__ void end_turn(uint32_t n, uint32_t last) const
+    __device__ __forceinline__ void end_turn(shared_memory<N, SHARE> *m, uint32_t n) const
     {
-        if (!SHARE && n + 1 < last)
-            asm volatile("bar.arrive %0, %1;" ::"r"(3 - n % 2), "n"(SCORERS) : "memory");
+        if (!SHARE)
+            rfn_barrier_release(&m->turn[(n + 1) % GROUPS]);
     }
 
     /* Tile number n of the block, for `rows` rows from t on, which is row `leader` of the
      * chunk. */
     __device__ __forceinline__ void score(const problem &p, shared_memory<N, SHARE> *m,
-                                          uint32_t n, uint32_t n_first, uint32_t n_last,
-                                          int32_t t, int32_t leader, int32_t rows)
+                                          uint32_t n, int32_t t, int32_t leader,
+                                          int32_t rows)
     {
         uint32_t lane = thread_here() % 32;
         uint32_t g = lane / 4;
@@ -407,17 +415,17 @@ template <uint32_t N, bool SHARE> struct scorer
             int32_t many = abs(what.y);
             if (SHARE)
                 many = min(many, m->sums.length[leader + i] - what.x);
-            wait_turn(n, n_first);
+            wait_turn(m, n);
             if (what.y < 0 || (SHARE && many <= 0))
             {
-                end_turn(n, n_last);
+                end_turn(m, n);
                 if (many > 0)
                     no_page(p, t + i, what.x, many, (int32_t)(thread_here() % 128), 128);
                 continue;
             }
             float c[N / 2];
             multiply(c, a, descriptor_of(m->image[i]));
-            end_turn(n, n_last);
+            end_turn(m, n);
             float x = sum_of(c, m->w[i]) * scale;
             uint32_t thread = thread_here();
             lane = thread % 32;
@@ -444,11 +452,10 @@ template <uint32_t N, bool SHARE> struct scorer
             if (g.tiles > tile)
             {
                 take_queries(p, m, base + row, g.rows);
-                uint32_t from = n;
                 uint32_t to = min(end, n + (uint32_t)(g.tiles - tile));
 #pragma unroll 1
                 for (n += (n + group_of_warps) % GROUPS; n < to; n += GROUPS)
-                    score(p, m, n, from, to, base + row, row, SHARE ? g.rows : 1);
+                    score(p, m, n, base + row, row, SHARE ? g.rows : 1);
                 n = to;
             }
             tile = 0;
@@ -471,6 +478,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     {
         rfn_barrier_init(&m->full[threadIdx.x], 1);
         rfn_barrier_init(&m->empty[threadIdx.x], 128);
+        if (threadIdx.x < GROUPS)
+            rfn_barrier_init(&m->turn[threadIdx.x], 128);
+        if (threadIdx.x == 0)
+            rfn_barrier_init(&m->scorers, SCORERS);
         asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     }
     INDEX_LOGITS_PROBLEM(p);
