@@ -25,13 +25,12 @@ struct shared_memory
     uint32_t keys[LEVELS][WARPS]; /* in each warp's 128 bins */
     uint32_t total[2][WARPS];
     uint32_t above[2]; /* of this block, read by its cluster; a stage has its own */
-    uint32_t equal[2];
     uint32_t found_bin;
     uint32_t found_need;
     uint32_t found_keys;
     int32_t request;
     uint32_t quads; /* to select from; with IN_GROUPS those of m->group */
-    uint32_t unused[3];
+    uint32_t unused;
     int32_t group[K_MAX];
     int32_t chosen[K_MAX];
     int32_t page[PAGES];
@@ -180,6 +179,30 @@ static __device__ __forceinline__ void find(shared_memory *m, uint32_t level,
     uint32_t bins = level < 2 ? BINS : LOW_BINS;
     uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     uint4 c = make_uint4(0, 0, 0, 0);
+    if (C > 1 && level == 2 && E < 32)
+    {
+        /* So few that one warp sums them all, where it has the registers. */
+        sync_all<C>();
+        if (warp == 0)
+        {
+            uint4 d = make_uint4(0, 0, 0, 0);
+#pragma unroll(E == 32 ? 2 : E == 16 ? 4 : C)
+            for (uint32_t r = 0; r < C; r++)
+            {
+                uint4 p = peer_quad<C>(bin + (LOW_BINS - 4 - 4 * lane), r);
+                c.x += p.x, c.y += p.y, c.z += p.z, c.w += p.w;
+                p = peer_quad<C>(bin + (LOW_BINS / 2 - 4 - 4 * lane), r);
+                d.x += p.x, d.y += p.y, d.z += p.z, d.w += p.w;
+            }
+            uint32_t half = __reduce_add_sync(RFN_ALL_LANES, c.x + c.y + c.z + c.w);
+            if (want <= half)
+                search(c, 0, want, LOW_BINS - 1, m);
+            else
+                search(d, half, want, LOW_BINS / 2 - 1, m);
+        }
+        __syncthreads();
+        return;
+    }
     __syncthreads();
     if (level < 2 || threadIdx.x < LOW_BINS / 4)
         c = ((const uint4 *)bin)[bins / 4 - 1 - threadIdx.x];
@@ -338,20 +361,15 @@ static __device__ __forceinline__ uint32_t sum_of_lower(const uint32_t *own,
 /* Makes the ties that are chosen the largest keys: the first `quota`, by position. */
 template <uint32_t C, uint32_t E>
 static __device__ __forceinline__ void settle_ties(uint32_t (&key)[E], uint32_t chunks,
-                                                   const cut &at, uint32_t stage,
-                                                   shared_memory *m)
+                                                   const cut &at, shared_memory *m)
 {
     uint32_t tie = at.tie;
+    /* A bin of the last level is a block's number of them. */
+    uint32_t lower =
+        sum_of_lower<C>(&m->bin[2 * BINS + (tie & (LOW_BINS - 1))], rank_of_block<C>());
     counts<E> n(key, chunks, [tie](uint32_t k) { return k == tie; });
     uint32_t all;
-    uint32_t before = rfn_block_sum_before(n.all, m->total[0], &all);
-    if (C > 1)
-    {
-        if (threadIdx.x == 0)
-            m->equal[stage] = all;
-        sync_all<C>();
-        before += sum_of_lower<C>(&m->equal[stage], rank_of_block<C>());
-    }
+    uint32_t before = lower + rfn_block_sum_before(n.all, m->total[0], &all);
 #pragma unroll
     for (uint32_t j = 0; j < E / 4; j++)
     {

@@ -116,7 +116,7 @@ static __device__ __forceinline__ uint32_t list_chosen(uint32_t (&key)[E],
                                                        shared_memory *m)
 {
     if (at.quota)
-        settle_ties<C>(key, chunks, at, stage, m);
+        settle_ties<C>(key, chunks, at, m);
     uint32_t least = at.least;
     counts<E> n(key, chunks, [least](uint32_t k) { return k >= least; });
     uint32_t all;
