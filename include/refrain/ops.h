@@ -221,7 +221,10 @@ RFN_API enum rfn_status rfn_kv_pack(struct rfn_stream *stream,
  * Accuracy  Exact: the same bits on every run, batch, bucket and device.
  * Cost      4 * sum(lens) bytes read, 4 * T * K written an output.
  * Errors    RFN_INVALID (shape, dtype, extent; neither output; slots without a table),
- *           RFN_LIMIT (K > 2048). On error nothing is enqueued.
+ *           RFN_LIMIT (K > 2048), RFN_UNSUPPORTED: GPUs whose blocks can have 99 KiB of
+ *           shared memory (sm_86, sm_89) take S <= 168960, or 168957 where rows do not begin
+ *           on 16 bytes; the bytes are named, and rfn_op_supported says so beforehand. On
+ *           error nothing is enqueued.
  * Source    DeepSeek-V3.2 report, top-k selector.
  */
 RFN_API enum rfn_status rfn_index_topk(struct rfn_stream *stream,

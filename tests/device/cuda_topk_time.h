@@ -90,10 +90,11 @@ static double time_one(int64_t T, int64_t S, enum pattern p, int *ret_copies)
     return us;
 }
 
-/* Returns how many sizes need more than twice the fastest peer on ordinary rows. */
-static int measure(FILE *json)
+/* Returns how many sizes need more than twice the fastest peer on ordinary rows. `columns`:
+ * of these alone, 0: of all. */
+static int measure(FILE *json, int64_t columns)
 {
-    int slow = 0;
+    int slow = 0, cells = 0;
     printf("\n%-13s %8s   us in a graph at rows 1, 8, 32, 64, 128 (limit)\n", "rows are",
            "columns");
     for (size_t p = 0; p < sizeof timed_patterns / sizeof timed_patterns[0]; p++)
@@ -101,6 +102,8 @@ static int measure(FILE *json)
         enum pattern pattern = timed_patterns[p];
         for (int c = 0; c < 3; c++)
         {
+            if (columns && timed_columns[c] != columns)
+                continue;
             printf("%-13s %8lld  ", pattern_name[pattern], (long long)timed_columns[c]);
             for (int i = 0; i < 5; i++)
             {
@@ -118,10 +121,9 @@ static int measure(FILE *json)
                             "\"limit_us\": %.1f, \"inexact_peer_us\": %.1f, "
                             "\"exact_peer_us\": %.1f, \"logits_bytes\": %lld, "
                             "\"copies\": %d}",
-                            p + (size_t)c + (size_t)i ? ",\n" : "", (long long)T,
-                            (long long)S, pattern_name[pattern], us, limit,
-                            inexact_us[i][c], exact_us[i][c], (long long)(4 * T * S),
-                            copies);
+                            cells++ ? ",\n" : "", (long long)T, (long long)S,
+                            pattern_name[pattern], us, limit, inexact_us[i][c],
+                            exact_us[i][c], (long long)(4 * T * S), copies);
             }
             printf("\n");
         }
