@@ -351,25 +351,37 @@ stage_decode() {
         --batch 32 --verify 4 --speculative 3:0.7
 }
 
-# The tool's own last line decides: one that could not attach says nothing of errors.
+# sanitized NAME TOOL COMMAND...: the tool's own last line decides: one that could not attach
+# says nothing of errors.
 sanitized() {
-    local NEEDS='SUMMARY: '
-    item "$1" compute-sanitizer --tool "$1" --error-exitcode 86 \
-        "$BUILD/tests/checkop/checkop" --seed "$SEED" --variant cuda --small &&
-        ! grep -q 'SUMMARY: 0 ' "$OUT/sanitize-$1.log" &&
-        note "$1, summary" failed 0 0 1 0 \
-            "$(grep -m 1 'SUMMARY: ' "$OUT/sanitize-$1.log")" ''
+    local name=$1 tool=$2 NEEDS='SUMMARY: '
+    shift 2
+    item "$name" compute-sanitizer --tool "$tool" --error-exitcode 86 "$@" &&
+        ! grep -q 'SUMMARY: 0 ' "$OUT/sanitize-${name//[^a-zA-Z0-9_-]/_}.log" &&
+        note "$name, summary" failed 0 0 1 0 \
+            "$(grep -m 1 'SUMMARY: ' "$OUT/sanitize-${name//[^a-zA-Z0-9_-]/_}.log")" ''
 }
 
+# Every op small; then shapes whose kernels reuse what is in shared memory: rings that turn,
+# rows in several chunks, clusters.
 stage_sanitize() {
-    local tool
+    local tool shape device=$BUILD/tests/device/device_cuda
     for tool in memcheck racecheck synccheck; do
         if command -v compute-sanitizer >/dev/null 2>&1; then
-            sanitized "$tool" &
+            sanitized "$tool" "$tool" \
+                "$BUILD/tests/checkop/checkop" --seed "$SEED" --variant cuda --small &
         else
             not_run "$tool" "compute-sanitizer is missing"
         fi
     done
+    if command -v compute-sanitizer >/dev/null 2>&1; then
+        for shape in 1 4 5 6 7 12 15; do
+            sanitized "racecheck logits $shape" racecheck \
+                "${device}_logits" --seed "$SEED" --no-times --shape "$shape" &
+        done
+        sanitized 'racecheck mla' racecheck "${device}_mla" --seed "$SEED" --small &
+        sanitized 'racecheck topk' racecheck "${device}_topk" --seed "$SEED" --small &
+    fi
     wait
 }
 

@@ -5,10 +5,11 @@
  * in launches of other sizes; then the time of a replay over rotating inputs. Needs nothing
  * but the library.
  *
- *     cuda_mla [--seed N] [--quick] [--small N] [--no-times] [--no-checks] [--portable]
+ *     cuda_mla [--seed N] [--quick] [--small] [--no-times] [--no-checks] [--portable]
  *              [--invariant] [--profile] [result.json]
  *
- * --small N: for compute-sanitizer, checks of shapes with T * H * K <= N, a few repeats.
+ * --small: for compute-sanitizer, one launch of each kernel, as planned for GPUs so small that
+ * few rows fill them.
  * --portable and --invariant: times of the portable kernels, and with batch_invariant.
  *
  * Exit code 77 where no CUDA device is.
@@ -27,7 +28,7 @@
 #define O_MOST_HOST 6e-3 /* two roundings to bf16 */
 #define LSE_MOST 5e-4
 
-static int repeats = 20;
+#define REPEATS 20
 
 /* ---- comparing ------------------------------------------------------------------- */
 
@@ -155,9 +156,9 @@ static void check_bits(struct shape *s, struct rfn_exec *exec)
     struct rng r = rng_of(base_seed ^ 0xb175);
     if (!first || !then)
         exit(1);
-    for (int i = 0; i < repeats + 2; i++)
+    for (int i = 0; i < REPEATS + 2; i++)
     {
-        if (i >= repeats)
+        if (i >= REPEATS)
         {
             for (int t = 1; t < w->T; t += 2)
                 fill_row(s, t, i + 1, &r);
@@ -167,11 +168,11 @@ static void check_bits(struct shape *s, struct rfn_exec *exec)
         MUST(rfn_device_sync(device));
         download(&s->out, i ? then : first);
         cases += i > 0;
-        for (int t = 0; i && t < w->T; t += i < repeats ? 1 : 2)
+        for (int t = 0; i && t < w->T; t += i < REPEATS ? 1 : 2)
             if (memcmp(first + 2 * t * s->out_row, then + 2 * t * s->out_row,
                        (size_t)w->H * 1024))
             {
-                bad(i < repeats ? "repeat" : "other company", t, 0, "other bits, run", i);
+                bad(i < REPEATS ? "repeat" : "other company", t, 0, "other bits, run", i);
                 break;
             }
     }
@@ -336,7 +337,62 @@ static void check_refused(const struct want *want)
 #define B RFN_LATENT_BF16_576
 #define C RFN_LATENT_FP8_584
 
-static void check_all(int quick, int small)
+/* Every kernel once, with at least as many tiles a block as its ring has stages, and more. */
+static void check_small(void)
+{
+    static const struct small
+    {
+        int sm_count, sm_arch, shared_bytes;
+        struct want want;
+    } smalls[] = {
+        { 132, 90, 232448, { .format = { A }, .T = 1, .H = 16, .K = { 1530 } } },
+        { 16, 90, 232448, { .format = { A }, .T = 3, .H = 16, .K = { 760 }, .lens = 1 } },
+        { 32, 90, 232448, { .format = { A }, .T = 1, .H = 64, .K = { 760 } } },
+        { 132, 80, 232448, { .format = { A }, .T = 2, .H = 16, .K = { 290 } } },
+        { 4, 90, 232448, { .format = { A }, .T = 1, .H = 128, .K = { 760 } } },
+        { 1, 80, 232448, { .format = { A }, .T = 2, .H = 60, .K = { 290 }, .sink = 1 } },
+        { 132, 80, 101376, { .format = { A }, .T = 2, .H = 16, .K = { 290 } } },
+        { 132, 90, 232448, { .format = { C }, .T = 1, .H = 16, .K = { 1530 } } },
+        { 16, 90, 232448, { .format = { C }, .T = 3, .H = 16, .K = { 760 } } },
+        { 32, 90, 232448, { .format = { C }, .T = 1, .H = 64, .K = { 760 }, .lens = 1 } },
+        { 132, 80, 232448, { .format = { C }, .T = 2, .H = 16, .K = { 290 } } },
+        { 1, 80, 232448, { .format = { C }, .T = 2, .H = 60, .K = { 290 }, .sink = 1 } },
+        { 132, 80, 101376, { .format = { C }, .T = 2, .H = 16, .K = { 290 } } },
+        { 132, 90, 232448, { .format = { B }, .T = 1, .H = 16, .K = { 1530 } } },
+        { 16, 90, 232448, { .format = { B }, .T = 1, .H = 32, .K = { 760 } } },
+        { 132, 80, 232448, { .format = { B }, .T = 2, .H = 30, .K = { 290 } } },
+        { 132, 80, 166912, { .format = { B }, .T = 2, .H = 16, .K = { 290 } } },
+        { 132, 90, 232448, { .format = { A, B }, .T = 2, .H = 16, .K = { 130, 70 } } },
+        { 132, 80, 166912, { .format = { B, A }, .T = 2, .H = 16, .K = { 70, 130 } } },
+    };
+    const int n = (int)(sizeof smalls / sizeof smalls[0]);
+    const void *kernel[sizeof smalls / sizeof smalls[0]];
+    for (int i = 0; i < n; i++)
+    {
+        const struct small *x = &smalls[i];
+        const struct gpu as = { "small", x->sm_arch, x->shared_bytes, x->sm_count };
+        char what[64];
+        gpu = &as;
+        struct shape s = shape_of(&x->want);
+        struct rfn_sparse_mla_args a = args_of(&s, 1);
+        kernel[i] = plan_here(&a).node[0].kernel;
+        snprintf(what, sizeof what, "small %d, format %d, T %d, H %d, K %d", i,
+                 x->want.format[0], x->want.T, x->want.H, x->want.K[0]);
+        for (int k = 0; k < i; k++)
+            if (kernel[k] == kernel[i])
+                bad(what, -1, 0, "the kernel is that of shape", k);
+        fill(&s, 0);
+        upload_all(&s);
+        MUST(rfn_op_launch(stream, &op, &a));
+        compare_all(&s, what, x->want.T);
+        printf("%s\n", what);
+        fflush(stdout);
+        shape_free(&s);
+        gpu = &gpus[0];
+    }
+}
+
+static void check_all(int quick)
 {
     static const struct want wants[] = {
         { .format = { A }, .T = 5, .H = 16, .K = { 200 } },
@@ -392,7 +448,7 @@ static void check_all(int quick, int small)
         {
             const struct want *w = &wants[i];
             int work = w->T * w->H * (w->K[0] + w->K[1]);
-            if (small ? work > small : k > 1 && work > 3000000)
+            if (k > 1 && work > 3000000)
                 continue;
             if (w->format[0] != B && w->format[1] != B)
                 check_shape(w);
@@ -411,7 +467,7 @@ static void check_all(int quick, int small)
         { .format = { B }, .T = 128, .H = 32, .K = { 500 } },
         { .format = { C, C }, .T = 128, .H = 64, .K = { 128, 512 } },
     };
-    for (int i = 0; i < (small ? 0 : quick ? 1 : 6); i++)
+    for (int i = 0; i < (quick ? 1 : 6); i++)
         check_invariant(&invariant[i]);
 }
 
@@ -425,11 +481,10 @@ int main(int argc, char **argv)
             base_seed = strtoull(argv[++i], NULL, 0);
         else if (strcmp(argv[i], "--quick") == 0)
             quick = 1;
-        else if (strcmp(argv[i], "--small") == 0 && i + 1 < argc)
+        else if (strcmp(argv[i], "--small") == 0)
         {
-            small = atoi(argv[++i]);
+            small = 1;
             times = 0;
-            repeats = 2;
         }
         else if (strcmp(argv[i], "--no-times") == 0)
             times = 0;
@@ -463,7 +518,7 @@ int main(int argc, char **argv)
     }
     if (checks)
     {
-        check_all(quick, small);
+        small ? check_small() : check_all(quick);
         check_bad_indices();
     }
     printf(

@@ -28,6 +28,7 @@ struct gpu
     const char *name;
     int sm_arch; /* 0: what this GPU can */
     int shared_bytes;
+    int sm_count; /* 0: as many as this GPU */
 };
 
 #define GPUS 4

@@ -24,10 +24,10 @@ void must(enum rfn_status status, const char *call, int line)
 
 struct rfn_device_info info;
 
-const struct gpu gpus[GPUS] = { { "this GPU", 0, 232448 },
-                                { "portable", 80, 232448 },
-                                { "like sm_80", 80, 166912 },
-                                { "like sm_86", 80, 101376 } };
+const struct gpu gpus[GPUS] = { { "this GPU", 0, 232448, 0 },
+                                { "portable", 80, 232448, 0 },
+                                { "like sm_80", 80, 166912, 0 },
+                                { "like sm_86", 80, 101376, 0 } };
 const struct gpu *gpu = &gpus[0];
 
 static enum rfn_status plan(const void *args, const struct rfn_plan_env *env,
@@ -39,6 +39,8 @@ static enum rfn_status plan(const void *args, const struct rfn_plan_env *env,
         as.sm_arch = gpu->sm_arch;
         as.shared_bytes_max = gpu->shared_bytes;
     }
+    if (gpu->sm_count)
+        as.sm_count = gpu->sm_count;
     return rfn_op_sparse_mla.cuda(args, &as, ret);
 }
 
