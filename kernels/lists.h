@@ -157,6 +157,19 @@ struct rfn_list
     int64_t size;
 };
 
+#define RFN_SPLIT_PART 256
+
+/* The lengths of some requests side by side, made good; 0 where one is idle. */
+struct rfn_split_part
+{
+    int64_t from;
+    int32_t count; /* 0: nothing is in it */
+    int32_t bad;   /* something was */
+    int32_t q[RFN_SPLIT_PART], prefill[RFN_SPLIT_PART], cached[RFN_SPLIT_PART];
+    int32_t context[RFN_SPLIT_PART];
+    int32_t tiles[RFN_SPLIT_PART]; /* of the decoder list, where keys are divided */
+};
+
 struct rfn_split_plan
 {
     struct rfn_lens lens;
@@ -165,6 +178,7 @@ struct rfn_split_plan
     struct rfn_list list[RFN_SPLIT_LISTS];
     int64_t tiles[RFN_SPLIT_LISTS]; /* due, whatever the room */
     int32_t maxima[RFN_SPLIT_MAXIMA];
+    struct rfn_split_part part; /* the one that was looked at last */
 };
 
 /* Counts without writing anything; notes what is wrong with the lengths. */
@@ -172,7 +186,7 @@ void rfn_split_plan_count(const struct rfn_split_lists_args *args, struct rfn_fa
                           struct rfn_split_plan *ret);
 /* Writes the outputs, as far as there is room. */
 void rfn_split_plan_fill(const struct rfn_split_lists_args *args,
-                         const struct rfn_split_plan *plan);
+                         struct rfn_split_plan *plan);
 
 struct rfn_prefix_plan
 {

@@ -156,45 +156,159 @@ static enum rfn_status check(const void *v)
     return status == RFN_OK ? check_size("sm_count", a->sm_count, chosen, any) : status;
 }
 
-/* Tiles of all decoding requests for each size that can be chosen. Halving a number of tiles
- * and rounding up gives that of the size twice as large. */
-static void try_sizes(const struct rfn_split_plan *p, int32_t kv_keys, int64_t *ret_tiles)
+/* ---- a part of the requests at a time ------------------------------------------------ */
+
+#define PART RFN_SPLIT_PART
+
+/* Fills all but tiles; 0 when something is wrong with the lengths. */
+static int good(const struct rfn_lens *l, struct rfn_split_part *p)
 {
-    enum
+    const int32_t *starts = l->q_starts, *cached = l->cached + p->from;
+    int32_t bad = 0;
+    if (l->q_lens)
+        memcpy(p->q, l->q_lens + p->from, (size_t)p->count * sizeof *p->q);
+    for (int j = 0; !l->q_lens && j < p->count; j++)
     {
-        PART = 256
-    };
-    uint32_t n[PART];
-    memset(ret_tiles, 0, RFN_SPLIT_TRIES * sizeof *ret_tiles);
-    for (int64_t from = 0; from < p->requests; from += PART)
+        int32_t begin = starts[p->from + j], end = starts[p->from + j + 1];
+        p->q[j] = (int32_t)((uint32_t)end - (uint32_t)begin);
+        bad |= begin | end | p->q[j];
+    }
+    if (l->prefill)
+        memcpy(p->prefill, l->prefill + p->from, (size_t)p->count * sizeof *p->q);
+    else
+        memset(p->prefill, 0, (size_t)p->count * sizeof *p->q);
+#pragma omp simd reduction(| : bad)
+    for (int j = 0; j < p->count; j++)
     {
-        int64_t left = p->requests - from;
-        int count = (int)(left < PART ? left : PART);
-        for (int j = 0; j < count; j++)
-        {
-            struct rfn_lens_of r = rfn_lens_at(&p->lens, from + j);
-            n[j] = !r.q || r.prefill
-                       ? 0
-                       : (uint32_t)rfn_tiles_of((uint64_t)r.context, (uint32_t)kv_keys);
-        }
-        for (int i = 0; i < RFN_SPLIT_TRIES; i++)
-        {
-            uint64_t sum = 0;
-            for (int j = 0; j < count; j++)
-            {
-                sum += n[j];
-                n[j] = (n[j] + 1) / 2;
-            }
-            ret_tiles[i] += (int64_t)sum;
-        }
+        int32_t on = p->q[j] > 0 ? -1 : 0;
+        p->q[j] &= on;
+        p->prefill[j] &= on;
+        p->cached[j] = cached[j] & on;
+        p->context[j] = (int32_t)((uint32_t)p->q[j] + (uint32_t)p->cached[j]);
+        bad |= p->prefill[j] | p->cached[j] | p->context[j];
+    }
+    return bad >= 0;
+}
+
+/* Makes plan->part that of the requests from `from` on. */
+static void take(struct rfn_split_plan *plan, int64_t from)
+{
+    struct rfn_split_part *p = &plan->part;
+    int64_t left = plan->requests - from;
+    if (p->count && p->from == from)
+        return;
+    p->from = from;
+    p->count = (int)(left < PART ? left : PART);
+    p->bad = !good(&plan->lens, p);
+    for (int j = 0; p->bad && j < p->count; j++)
+    {
+        struct rfn_lens_of r = rfn_lens_at(&plan->lens, from + j);
+        p->q[j] = r.q;
+        p->prefill[j] = r.prefill;
+        p->cached[j] = r.cached;
+        p->context[j] = r.context;
     }
 }
+
+/* p->tiles with `keys` a tile. Quotients of 32-bit integers are exact in double. */
+static void divide(struct rfn_split_part *p, int32_t keys)
+{
+    double size = keys, more = size - 1;
+#pragma omp simd
+    for (int j = 0; j < p->count; j++)
+    {
+        int32_t decodes = p->prefill[j] ? 0 : -1;
+        p->tiles[j] = (int32_t)(((p->context[j] & decodes) + more) / size);
+    }
+}
+
+/* Of p->tiles, which are halved and rounded up. */
+static int64_t sum_and_halve(struct rfn_split_part *p)
+{
+    uint32_t low = 0, high = 0; /* sums of halves of 16 bits */
+#pragma omp simd reduction(+ : low, high)
+    for (int j = 0; j < p->count; j++)
+    {
+        uint32_t n = (uint32_t)p->tiles[j];
+        low += n & 0xffff;
+        high += n >> 16;
+        p->tiles[j] = (int32_t)((n + 1) / 2);
+    }
+    return (int64_t)high * 65536 + low;
+}
+
+/* Tiles of request j of a part in list `i`. */
+static int64_t tiles_at(const struct rfn_split_part *p, int j,
+                        const struct rfn_split_sizes *s, int i)
+{
+    struct rfn_lens_of r = { p->q[j], p->prefill[j], p->cached[j], p->context[j], 0 };
+    return rfn_split_tiles(&r, s, i);
+}
+
+/* Tiles of all decoding requests for each size that can be chosen. Halving a number of tiles
+ * and rounding up gives that of the size twice as large. */
+static void try_sizes(struct rfn_split_plan *plan, int32_t kv_keys, int64_t *ret_tiles)
+{
+    memset(ret_tiles, 0, RFN_SPLIT_TRIES * sizeof *ret_tiles);
+    for (int64_t from = 0; from < plan->requests; from += PART)
+    {
+        take(plan, from);
+        divide(&plan->part, kv_keys);
+        for (int i = 0; i < RFN_SPLIT_TRIES; i++)
+            ret_tiles[i] += sum_and_halve(&plan->part);
+    }
+}
+
+/* Adds the part to the maxima and the numbers of tiles; leaves its tiles of the decoder. */
+static void add(struct rfn_split_plan *to)
+{
+    struct rfn_split_part *p = &to->part;
+    const struct rfn_split_sizes *s = &to->sizes;
+    int32_t *m = to->maxima;
+    int32_t query = m[RFN_SPLIT_MAX_QUERY], prefill = m[RFN_SPLIT_MAX_PREFILL];
+    int32_t cached = m[RFN_SPLIT_MAX_CACHED], context = m[RFN_SPLIT_MAX_CONTEXT];
+    int32_t decode = m[RFN_SPLIT_MAX_DECODE_CACHED];
+    int32_t both = m[RFN_SPLIT_MAX_CACHED_CONTEXT];
+#pragma omp simd reduction(max : query, prefill, cached, context, decode, both)
+    for (int j = 0; j < p->count; j++)
+    {
+        int32_t here = p->prefill[j] ? 0 : p->cached[j];
+        int32_t there = p->cached[j] ? p->context[j] : 0;
+        query = query > p->q[j] ? query : p->q[j];
+        prefill = prefill > p->prefill[j] ? prefill : p->prefill[j];
+        cached = cached > p->cached[j] ? cached : p->cached[j];
+        context = context > p->context[j] ? context : p->context[j];
+        decode = decode > here ? decode : here;
+        both = both > there ? both : there;
+    }
+    m[RFN_SPLIT_MAX_QUERY] = query;
+    m[RFN_SPLIT_MAX_PREFILL] = prefill;
+    m[RFN_SPLIT_MAX_CACHED] = cached;
+    m[RFN_SPLIT_MAX_CONTEXT] = context;
+    m[RFN_SPLIT_MAX_DECODE_CACHED] = decode;
+    m[RFN_SPLIT_MAX_CACHED_CONTEXT] = both;
+    if (s->keys)
+    {
+        int64_t sum = 0;
+        divide(p, s->keys);
+#pragma omp simd reduction(+ : sum)
+        for (int j = 0; j < p->count; j++)
+            sum += p->tiles[j];
+        to->tiles[RFN_SPLIT_DECODER] += sum;
+    }
+    for (int i = s->decoder_rows ? 0 : 1; i < RFN_SPLIT_LISTS; i++)
+        for (int j = 0; (prefill || i == 0) && j < p->count; j++)
+            to->tiles[i] += tiles_at(p, j, s, i);
+}
+
+/* ---- counting and writing ------------------------------------------------------------ */
 
 void rfn_split_plan_count(const struct rfn_split_lists_args *a, struct rfn_fault *seen,
                           struct rfn_split_plan *ret)
 {
     struct rfn_split_plan *p = ret;
-    memset(p, 0, sizeof *p);
+    memset(p, 0, offsetof(struct rfn_split_plan, part));
+    p->part.count = 0;
     p->lens = rfn_lens_given(&a->q_lens, &a->q_starts, &a->prefill, &a->cached);
     p->requests = rfn_live_rows(&a->requests, a->cached.shape[0]);
     p->list[RFN_SPLIT_DECODER] = rfn_list_of(&a->decoder);
@@ -213,29 +327,20 @@ void rfn_split_plan_count(const struct rfn_split_lists_args *a, struct rfn_fault
         try_sizes(p, a->kv_keys, tries);
         p->sizes.keys = rfn_split_choose(tries, a->kv_keys, a->sm_count);
     }
-    /* Copies, which no output can be thought to overlap: they stay in registers. */
-    const struct rfn_lens lens = p->lens;
-    const struct rfn_split_sizes sizes = p->sizes;
-    const int64_t requests = p->requests;
-    int32_t maxima[RFN_SPLIT_MAXIMA] = { 0 };
-    int64_t tiles[RFN_SPLIT_LISTS] = { 0 };
-    for (int64_t b = 0; b < requests; b++)
+    for (int64_t from = 0; from < p->requests; from += PART)
     {
-        struct rfn_lens_of r = rfn_lens_at(&lens, b);
-        if (r.bad)
-            rfn_lens_note(seen, "split_lists", &lens, b, r.bad);
-        if (!r.q)
-            continue;
-        rfn_split_count(&r, maxima);
-        for (int i = 0; i < RFN_SPLIT_LISTS; i++)
-            tiles[i] += rfn_split_tiles(&r, &sizes, i);
+        take(p, from);
+        for (int j = 0; p->part.bad && j < p->part.count; j++)
+        {
+            struct rfn_lens_of r = rfn_lens_at(&p->lens, from + j);
+            if (r.bad)
+                rfn_lens_note(seen, "split_lists", &p->lens, from + j, r.bad);
+        }
+        add(p);
     }
-    memcpy(p->maxima, maxima, sizeof maxima);
-    memcpy(p->tiles, tiles, sizeof tiles);
 }
 
-void rfn_split_plan_fill(const struct rfn_split_lists_args *a,
-                         const struct rfn_split_plan *p)
+void rfn_split_plan_fill(const struct rfn_split_lists_args *a, struct rfn_split_plan *p)
 {
     int32_t *counts = a->counts.data;
     int64_t missing = 0;
@@ -243,10 +348,17 @@ void rfn_split_plan_fill(const struct rfn_split_lists_args *a,
     for (int i = 0; i < RFN_SPLIT_LISTS; i++)
     {
         int64_t at = 0, room = p->list[i].size;
-        for (int64_t b = 0; p->tiles[i] && at < room && b < p->requests; b++)
+        for (int64_t from = 0; p->tiles[i] && at < room && from < p->requests;
+             from += PART)
         {
-            struct rfn_lens_of r = rfn_lens_at(&p->lens, b);
-            rfn_list_add(&p->list[i], &at, b, rfn_split_tiles(&r, &p->sizes, i));
+            int keys = i == RFN_SPLIT_DECODER && p->sizes.keys;
+            take(p, from);
+            if (keys && p->requests > PART)
+                divide(&p->part, p->sizes.keys);
+            for (int j = 0; at < room && j < p->part.count; j++)
+                rfn_list_add(&p->list[i], &at, from + j,
+                             keys ? p->part.tiles[j]
+                                  : tiles_at(&p->part, j, &p->sizes, i));
         }
         rfn_list_end(&p->list[i], at);
         counts[i] = (int32_t)at;

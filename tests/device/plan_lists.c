@@ -333,6 +333,38 @@ static void refused_values(struct world *w)
             "q_starts goes down from 6 to 3 at request 6");
 }
 
+/* Sums past 32 bits decide the size of a tile, and are named. */
+static void tiles_of_long_contexts(struct world *w)
+{
+    struct test *t = w->t;
+    struct world x = *w;
+    struct rfn_fault ignored = { 0 };
+    static struct lengths l;
+    for (int round = 0; round < 24; round++)
+    {
+        char words[64];
+        l.requests = R;
+        for (int b = 0; b < R; b++)
+        {
+            l.q[b] = 1;
+            l.cached[b] = INT32_MAX - (int32_t)rng_below(&w->rng, 1 << 24) - 1;
+        }
+        x.split = (struct rfn_split_lists_args) {
+            .q_lens = vector(l.q, R),
+            .cached = vector(l.cached, R),
+            .maxima = vector(fetched.maxima, RFN_SPLIT_MAXIMA),
+            .counts = vector(fetched.counts, RFN_SPLIT_COUNTS),
+            .decoder = rfn_tensor_of(fetched.list[0], RFN_I32, ROOM, 2, 0, 0),
+            .kv_keys = (int32_t)rng_between(&w->rng, 60, 127),
+            .sm_count = (int32_t)rng_between(&w->rng, 1, 148),
+        };
+        ref_split_lists(&x.split, &ignored);
+        snprintf(words, sizeof words, "decoder: %lld tiles|room for 8192",
+                 (long long)ROOM + fetched.counts[RFN_SPLIT_MISSING]);
+        REFUSED(t, rfn_split_lists_host(&x.split), RFN_LIMIT, words);
+    }
+}
+
 /* ---- times --------------------------------------------------------------------------- */
 
 static double now(void)
@@ -456,6 +488,7 @@ int main(int argc, char **argv)
         refused_in_captures(&w);
         refused_memory(&w);
         refused_values(&w);
+        tiles_of_long_contexts(&w);
     }
     OK(&t, rfn_device_sync(t.dev));
     FREE(&t, w.lens);
