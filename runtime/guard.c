@@ -209,6 +209,20 @@ void rfn_guard_updated(struct rfn_plan_state *state, const struct rfn_bucket *bu
 
 /* ---- launches ------------------------------------------------------------------------ */
 
+/* Updates of a plan in a graph, its children's too; the rows of one of them. */
+static int32_t updates_of(const struct rfn_body *body, const struct rfn_plan_state *state,
+                          const struct rfn_bucket **ret_rows)
+{
+    int32_t updates = 0;
+    for (const struct rfn_body_plan *p = body->plan; p; p = p->next)
+        if (p->state == state && p->updates)
+        {
+            updates += p->updates;
+            *ret_rows = &p->bucket;
+        }
+    return updates;
+}
+
 enum rfn_status rfn_guard_launch(struct rfn_call_event *event, struct rfn_device *device,
                                  const struct rfn_body *body)
 {
@@ -216,12 +230,15 @@ enum rfn_status rfn_guard_launch(struct rfn_call_event *event, struct rfn_device
     for (const struct rfn_body_plan *p = body->plan; p; p = p->next)
     {
         const struct rfn_plan_state *s = p->state;
+        /* Where the graph has no update, the last one that ran is the forwards'. */
+        const struct rfn_bucket *rows =
+            s->updated.next_n && !s->unfollowed ? &s->updated : NULL;
+        int32_t updates = updates_of(body, s, &rows);
         int wrong = too_small(s, &p->bucket, body->name, text, sizeof text) ||
-                    runs_again(s, p->updates, text, sizeof text);
-        if (!wrong && !p->updates && s->updated.next_n && !s->unfollowed &&
-            !same_rows(&s->updated, &p->bucket))
+                    runs_again(s, updates, text, sizeof text);
+        if (!wrong && !p->updates && updates <= 1 && rows && !same_rows(rows, &p->bucket))
         {
-            say_rows(&p->bucket, &s->updated, text, sizeof text);
+            say_rows(&p->bucket, rows, text, sizeof text);
             wrong = 1;
         }
         if (wrong)

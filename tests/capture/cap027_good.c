@@ -1,5 +1,6 @@
 /* Good: every step is planned once and fits; idle ranks, shrinking and growing batches, steps
- * that the device advances, launches of one plan again, and tables of any width. */
+ * that the device advances, launches of one plan again, layers in a child graph, and tables of
+ * any width. */
 #include "tests/capture/model.h"
 
 static void eager(struct step *s, struct model *m, const struct rfn_step *step)
@@ -7,6 +8,32 @@ static void eager(struct step *s, struct model *m, const struct rfn_step *step)
     struct rfn_bucket bucket;
     WORKS(s, rfn_attention_plan(m->attention, s->stream, step, &bucket));
     model_record(s, m, &bucket);
+}
+
+/* The layers are a child of the graph that updates; the eager step before had other rows. */
+static void layers_in_a_child(struct step *s, struct model *m)
+{
+    const struct rfn_bucket rows = { 2, 1, 0 };
+    struct rfn_graph *child = NULL, *graph = NULL;
+    struct rfn_exec *exec = NULL;
+    struct rfn_bucket bucket;
+    struct rfn_step step = model_step(m, 3);
+    WORKS(s, rfn_capture_begin(s->stream, NULL));
+    WORKS(s, rfn_attention_forward(m->attention, s->stream, 0, &rows));
+    WORKS(s, rfn_capture_end(s->stream, &child));
+    WORKS(s, rfn_capture_begin(s->stream, NULL));
+    WORKS(s, rfn_attention_update(m->attention, s->stream, &rows));
+    WORKS(s, rfn_capture_add_child(s->stream, child));
+    WORKS(s, rfn_capture_end(s->stream, &graph));
+    WORKS(s, rfn_graph_instantiate(graph, &exec));
+    eager(s, m, &step);
+    step = model_step(m, 2);
+    step.advance = 1;
+    WORKS(s, rfn_attention_plan(m->attention, s->stream, &step, &bucket));
+    WORKS(s, rfn_exec_launch(exec, s->stream));
+    WORKS(s, rfn_exec_destroy(&exec));
+    WORKS(s, rfn_graph_destroy(&graph));
+    WORKS(s, rfn_graph_destroy(&child));
 }
 
 int main(int argc, char **argv)
@@ -44,6 +71,8 @@ int main(int argc, char **argv)
         WORKS(&s, rfn_attention_plan(m.attention, s.stream, &same, &planned));
         WORKS(&s, rfn_exec_launch(i % 2 ? small : large, s.stream));
     }
+
+    layers_in_a_child(&s, &m);
 
     /* Narrower, with the same stride; and one row, whose stride says nothing. */
     struct rfn_index_topk_args narrow = s.pick, row = s.pick;
