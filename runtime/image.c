@@ -302,8 +302,20 @@ static int is_declared(const struct rfn_op *op, size_t at, size_t *ret_end)
     return 0;
 }
 
+/* What the declared field at `at`, or the end of the struct, can be aligned to at most. */
+static size_t align_at(const struct rfn_op *op, size_t at)
+{
+    size_t bits = at | 8;
+    for (uint32_t i = 0; i < op->scalars; i++)
+        if (op->scalar[i].offset == at)
+            bits |= op->scalar[i].bytes;
+    return bits & (~bits + 1);
+}
+
 /* Bytes that no table names. Padding is none of them: nothing is aligned to more than 8, so
- * padding ends at the next multiple of 8 behind a field; what goes on there is a field. */
+ * padding ends at the next multiple of 8 behind a field, and what goes on there is a field;
+ * so are four bytes in front of a field that needs no more. In front of one that is aligned to
+ * 8, and at the end, four bytes that nobody declared pass for padding. */
 static void add_undeclared(struct params *p, const struct rfn_op *op)
 {
     size_t at = 0, end;
@@ -314,9 +326,11 @@ static void add_undeclared(struct params *p, const struct rfn_op *op)
             at = end;
             continue;
         }
-        size_t begin = (at + 7) & ~(size_t)7;
+        size_t begin = (at + 7) & ~(size_t)7, word = (at + 3) & ~(size_t)3;
         while (at < op->args_bytes && !is_declared(op, at, &end))
             at++;
+        if (begin >= at && align_at(op, at) <= 4)
+            begin = word;
         if (begin >= at)
             continue;
         char name[48];

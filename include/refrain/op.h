@@ -45,6 +45,9 @@ struct rfn_operand
     uint32_t align; /* bytes, of the base and of every row; 0: the element's */
 };
 
+/* A field that stands in no table is still compared between captures (CAP005), unless it lies
+ * where a compiler could have put padding: less than 8 bytes in front of a field that is
+ * aligned to 8, or at the end. */
 struct rfn_scalar
 {
     const char *name;

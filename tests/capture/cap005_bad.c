@@ -1,5 +1,5 @@
 /* Bad: values that are read on the host are baked: a constant of an op, an address from a
- * caching allocator, a field that the op's table forgot, what a set writes. */
+ * caching allocator, fields that the op's table forgot, what a set writes. */
 #include "tests/capture/diff.h"
 
 #include <stddef.h>
@@ -8,7 +8,8 @@ struct shift_args
 {
     struct rfn_tensor x;
     int32_t known;
-    int32_t pad;
+    int32_t left_out; /* no padding: what follows needs none */
+    int32_t last;
     int64_t forgotten;
 };
 
@@ -27,7 +28,7 @@ static const struct rfn_operand operand = {
 };
 static const struct rfn_scalar scalar[] = {
     { "known", offsetof(struct shift_args, known), sizeof(int32_t), 0 },
-    { "pad", offsetof(struct shift_args, pad), sizeof(int32_t), 0 },
+    { "last", offsetof(struct shift_args, last), sizeof(int32_t), 0 },
 };
 static const struct rfn_op op = {
     .name = "shift",
@@ -64,6 +65,14 @@ static enum rfn_status forgotten(struct diff *d, struct rfn_stream *stream)
     return status ? status : rfn_op_launch(stream, &op, &args);
 }
 
+static enum rfn_status left_out(struct diff *d, struct rfn_stream *stream)
+{
+    struct shift_args args = { .x = d->pick.lens, .left_out = (int32_t)d->round };
+    enum rfn_status status = rfn_index_topk(stream, &d->pick);
+    line = __LINE__ + 1;
+    return status ? status : rfn_op_launch(stream, &op, &args);
+}
+
 static enum rfn_status set(struct diff *d, struct rfn_stream *stream)
 {
     enum rfn_status status = rfn_index_topk(stream, &d->pick);
@@ -85,6 +94,7 @@ int main(int argc, char **argv)
           "'pages' is 8 in the first recording and 9 in the second", 2 },
         { address, "index_topk", "the address 'slots'", 1 },
         { forgotten, "shift", "no table of the op names it", 2 },
+        { left_out, "shift", "is 0 in the first recording and 1 in the second", 2 },
         { set, "memset", "'value' is 0 in the first recording and 1 in the second", 2 },
     };
     struct step s;
