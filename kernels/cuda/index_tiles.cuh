@@ -90,11 +90,12 @@ struct row_sums
 template <uint32_t TOKENS>
 __device__ __forceinline__ int32_t tiles_of(const problem &p, int32_t length)
 {
+    /* Unsigned: a length may be 2^31 - 1. */
     if (p.P == (int32_t)TOKENS)
-        return (length + (int32_t)TOKENS - 1) / (int32_t)TOKENS;
+        return (int32_t)(((uint32_t)length + TOKENS - 1) / TOKENS);
     int32_t whole = length / p.P;
     int32_t rest = length - whole * p.P;
-    return whole * p.parts + (rest + (int32_t)TOKENS - 1) / (int32_t)TOKENS;
+    return whole * p.parts + (int32_t)(((uint32_t)rest + TOKENS - 1) / TOKENS);
 }
 
 /* Sums the strips of `warp` of `warps`, for `rows` rows from `base` on. */
