@@ -362,7 +362,10 @@ static void compare_images(struct diff *d, const struct rfn_image *a,
         compare_node(d, &a->node[i], &b->node[i]);
         if (a->node[i].child)
         {
+            int32_t outer = d->list.inside;
+            d->list.inside = outer ? outer : i + 1;
             compare_images(d, a->node[i].child, b->node[i].child);
+            d->list.inside = outer;
             d->a = a;
             d->b = b;
         }

@@ -39,7 +39,6 @@ struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
                                    const struct rfn_image_node *node, enum rfn_rule rule,
                                    uint64_t key, const char *format, ...)
 {
-    static struct rfn_finding nowhere;
     for (int32_t i = 0; i < list->items; i++)
     {
         struct rfn_lint_item *item = &list->item[i];
@@ -51,7 +50,7 @@ struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
     if (!make_room(list))
     {
         list->failed = 1;
-        return &nowhere;
+        return &list->nowhere;
     }
     const struct rfn_rule_info *info = rfn_rule_query(rule);
     struct rfn_lint_item *item = &list->item[list->items++];
@@ -70,6 +69,9 @@ struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
         .thread = node ? node->thread : 0,
         .status_after = RFN_CAPTURE_NONE,
         .count = 1,
+        .node = !node          ? 0
+                : list->inside ? list->inside
+                               : (int32_t)(node - image->node) + 1,
         .fix = info->fix,
         .driver = "",
     };
@@ -81,10 +83,14 @@ struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
     return &item->finding;
 }
 
+/* Equal ones by their nodes, so that each run tells them in the same order. */
 static int by_rule(const void *a, const void *b)
 {
     const struct rfn_lint_item *x = a, *y = b;
-    return (x->finding.rule > y->finding.rule) - (x->finding.rule < y->finding.rule);
+    int order = (x->finding.rule > y->finding.rule) - (x->finding.rule < y->finding.rule);
+    if (order)
+        return order;
+    return (x->finding.node > y->finding.node) - (x->finding.node < y->finding.node);
 }
 
 int32_t rfn_lint_tell(struct rfn_lint_list *list, rfn_report_fn *report, void *ctx)
@@ -151,8 +157,13 @@ static void look(struct rfn_lint_list *list, const struct rfn_image *image,
     if (!rfn_lint_order(list, image))
         info->unordered = 1;
     for (int32_t i = 0; i < image->nodes; i++)
+    {
+        int32_t outer = list->inside;
+        list->inside = outer ? outer : i + 1;
         if (image->node[i].child)
             look(list, image->node[i].child, pools, device, info);
+        list->inside = outer;
+    }
 }
 
 static enum rfn_status check_device(const struct rfn_image *image,

@@ -21,7 +21,10 @@ struct rfn_lint_list
     struct rfn_lint_item *item;
     int32_t items;
     int32_t room;
-    int failed; /* memory ran out */
+    int32_t
+        inside; /* findings are of a child, whose place is this, from 1; 0: they are not */
+    int failed;                 /* memory ran out */
+    struct rfn_finding nowhere; /* what a finding without memory is written to */
 };
 
 /* A finding of this rule at the node, its sentence printf-like. `key` is 0 where one finding

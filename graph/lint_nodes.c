@@ -176,7 +176,7 @@ void rfn_lint_nodes(struct rfn_lint_list *list, const struct rfn_image *image,
             tensor_maps(list, image, n);
             break;
         case RFN_IMAGE_HOST:
-            rfn_lint_found(list, image, n, RFN_CAP026, 0,
+            rfn_lint_found(list, image, n, RFN_CAP026, key_of(n, n->function),
                            RFN_LINT_NODE
                            ": function %#llx runs on a thread of the host at "
                            "every replay, and what comes behind it waits",

@@ -233,7 +233,9 @@ static int meets(uint64_t begin, uint64_t end, const struct rfn_image_access *b)
     uint64_t base = b->pointer.address;
     if (end <= base)
         return 0;
-    uint64_t row = (end - 1 - base) / (uint64_t)b->row_stride_bytes;
+    uint64_t row = 0;
+    if (b->rows > 1)
+        row = (end - 1 - base) / (uint64_t)b->row_stride_bytes;
     if (row > (uint64_t)b->rows - 1)
         row = (uint64_t)b->rows - 1;
     return base + row * (uint64_t)b->row_stride_bytes + (uint64_t)b->row_bytes > begin;
@@ -266,7 +268,7 @@ static enum overlap overlap(const struct rfn_image_access *a,
         a = b;
         b = swap;
     }
-    if (a->rows > ROWS_MAX || !b->row_stride_bytes)
+    if (a->rows > ROWS_MAX || (b->rows > 1 && !b->row_stride_bytes))
         return APART;
     for (int64_t r = 0; r < a->rows; r++)
     {
@@ -299,6 +301,8 @@ static void compare(struct rfn_lint_list *list, const struct before *b,
         return;
     uint64_t begin = begin_of(x) > begin_of(y) ? begin_of(x) : begin_of(y);
     uint64_t end = end_of(x) < end_of(y) ? end_of(x) : end_of(y);
+    int32_t outer = list->inside;
+    list->inside = outer ? outer : y->node + 1;
     struct rfn_finding *f = rfn_lint_found(
         list, y->image, y->by, RFN_CAP022, (uint64_t)x->by->line,
         RFN_LINT_NODE " %s '%s' and " RFN_LINT_NODE
@@ -308,6 +312,7 @@ static void compare(struct rfn_lint_list *list, const struct before *b,
         RFN_LINT_NAMES(x->image, x->by), x->by->file[0] ? x->by->file : "(no site)",
         x->by->line, verb(x), x->access->name, (unsigned long long)begin,
         (unsigned long long)end);
+    list->inside = outer;
     if (how == LIKELY)
         f->confidence = RFN_HEURISTIC;
 }

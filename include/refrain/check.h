@@ -238,8 +238,10 @@ struct rfn_finding
     uint64_t stream;     /* serial number of the call's stream, 0: it had none */
     uint64_t thread;
     enum rfn_capture_status status_after; /* of that capture */
-    int32_t code;       /* CUDA error number of the call, 0: it passed */
-    int64_t count;      /* from this site in this capture, see rfn_check_count */
+    int32_t code;  /* CUDA error number of the call, 0: it passed */
+    int64_t count; /* from this site in this capture, see rfn_check_count */
+    int32_t node;  /* of lint.h and diff.h: the first one's place in the image, from 1, or
+                         * that of the child it is in; 0: no node */
     const char *why;    /* one sentence, with the values of this case */
     const char *fix;    /* one sentence */
     const char *driver; /* what the device itself said, "" when nothing */

@@ -43,7 +43,8 @@ struct rfn_lint_info
  *     CAP045  no kernel
  *     CAP056  copies of whole pools; other copies of 64 MiB and more (heuristic)
  *
- * Equal findings of one place are one, with their count. `device` is the one that the graph
+ * Equal findings of one place are one, with their count; without a call site, as in graphs of
+ * others, copies from other addresses and functions are other places. `device` is the one that the graph
  * was captured on, NULL where it is not there: addresses are then not looked up. Nodes are
  * named by their call site where it is known, else by name and index.
  *

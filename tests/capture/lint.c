@@ -102,6 +102,86 @@ static void check_info(struct step *s)
     WORKS(s, rfn_image_destroy(&made));
 }
 
+struct seen
+{
+    int32_t findings;
+    enum rfn_rule rule[8];
+    int32_t node[8];
+    int64_t count[8];
+};
+
+static void see(void *ctx, const struct rfn_finding *f)
+{
+    struct seen *seen = ctx;
+    if (seen->findings < 8)
+    {
+        seen->rule[seen->findings] = f->rule;
+        seen->node[seen->findings] = f->node;
+        seen->count[seen->findings] = f->count;
+    }
+    seen->findings++;
+}
+
+/* Rows without a stride: one run of bytes. */
+static void copy_of(struct rfn_image_access touched[2], uint64_t to, uint64_t from,
+                    enum rfn_memory_kind kind)
+{
+    touched[0] = (struct rfn_image_access) { .name = "dst",
+                                             .access = RFN_WRITE,
+                                             .bytes = 4096,
+                                             .rows = 1,
+                                             .row_bytes = 4096,
+                                             .pointer = { .address = to,
+                                                          .kind = RFN_MEMORY_DEVICE } };
+    touched[1] = touched[0];
+    touched[1].name = "src";
+    touched[1].access = RFN_READ;
+    touched[1].pointer = (struct rfn_image_pointer) { .address = from, .kind = kind };
+}
+
+/* A graph of others has no call sites: each copy is told all the same, and where it is. */
+static void check_foreign(struct step *s)
+{
+    const uint64_t here = 0x7f0000000000, there = 0x7e0000000000, host = 0x5500000000;
+    struct rfn_image_access touched[4][2];
+    struct rfn_image_node inside[] = { lint_kernel("a", 1),
+                                       { .type = RFN_IMAGE_MEMCPY, .name = "memcpy" } };
+    struct rfn_image child = { .nodes = 2, .node = inside };
+    struct rfn_image_node node[] = {
+        lint_kernel("c", 1),
+        { .type = RFN_IMAGE_MEMCPY, .name = "memcpy" },
+        { .type = RFN_IMAGE_CHILD, .name = "child", .child = &child },
+        { .type = RFN_IMAGE_MEMCPY, .name = "memcpy" },
+        { .type = RFN_IMAGE_MEMCPY, .name = "memcpy" },
+    };
+    struct rfn_image_node *copies[] = { &inside[1], &node[1], &node[3], &node[4] };
+    copy_of(touched[0], there, host, RFN_MEMORY_PAGEABLE);
+    copy_of(touched[1], there + 8192, host + 4096, RFN_MEMORY_PAGEABLE);
+    copy_of(touched[2], here, there + 65536, RFN_MEMORY_DEVICE);
+    copy_of(touched[3], here + 4092, there + 131072, RFN_MEMORY_DEVICE);
+    for (int i = 0; i < 4; i++)
+    {
+        copies[i]->accesses = 2;
+        copies[i]->access = touched[i];
+    }
+    struct rfn_image_edge edge[] = { { 0, 1, 0 }, { 1, 2, 0 }, { 2, 3, 0 }, { 2, 4, 0 } };
+    struct rfn_image image = { "of others", "cuda", 0, 5, 4, node, edge }, *made = NULL;
+    struct seen seen = { 0 };
+    WORKS(s, rfn_image_create(&image, &made));
+    WORKS(s, rfn_lint(made, NULL, see, &seen, NULL));
+    const enum rfn_rule rule[] = { RFN_CAP003, RFN_CAP003, RFN_CAP022 };
+    const int32_t at[] = { 2, 3, 5 };
+    harness_check(&s->h, "each copy is told", seen.findings == 3, "%d findings",
+                  seen.findings);
+    for (int i = 0; i < 3; i++)
+        harness_check(
+            &s->h, "where it is",
+            seen.rule[i] == rule[i] && seen.node[i] == at[i] && seen.count[i] == 1,
+            "finding %d: %s at node %d, %lld times", i, rfn_rule_query(seen.rule[i])->id,
+            seen.node[i], (long long)seen.count[i]);
+    WORKS(s, rfn_image_destroy(&made));
+}
+
 int main(int argc, char **argv)
 {
     struct step s;
@@ -111,5 +191,6 @@ int main(int argc, char **argv)
     check_copies(&s);
     check_empty(&s);
     check_info(&s);
+    check_foreign(&s);
     return step_close(&s);
 }

@@ -59,8 +59,8 @@ Finding = struct("Finding", ("rule", c_int), ("severity", c_int), ("confidence",
                  ("file", c_char_p), ("line", c_int32), ("region", c_char_p),
                  ("api", c_char_p), ("capture_id", c_uint64), ("stream", c_uint64),
                  ("thread", c_uint64), ("status_after", c_int), ("code", c_int32),
-                 ("count", c_int64), ("why", c_char_p), ("fix", c_char_p),
-                 ("driver", c_char_p))
+                 ("count", c_int64), ("node", c_int32), ("why", c_char_p),
+                 ("fix", c_char_p), ("driver", c_char_p))
 SPARE = 64  # bytes behind a struct that the library must not write
 
 
