@@ -1,14 +1,22 @@
 #include "tools/baseline.h"
+#include "tools/text.h"
 #include "tools/tool.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+void baseline_fingerprint(const struct rfn_finding *finding,
+                          char text[RFN_FINGERPRINT_BYTES])
+{
+    rfn_finding_fingerprint(finding, text, RFN_FINGERPRINT_BYTES);
+    text_clean(text);
+}
+
 const char *baseline_reason(const struct baseline *baseline,
                             const struct rfn_finding *finding)
 {
     char print[RFN_FINGERPRINT_BYTES];
-    rfn_finding_fingerprint(finding, print, sizeof(print));
+    baseline_fingerprint(finding, print);
     for (int32_t i = 0; i < baseline->entries; i++)
     {
         if (strcmp(baseline->entry[i].fingerprint, print) == 0)
@@ -87,7 +95,14 @@ int baseline_read(const char *path, struct baseline *ret_baseline)
     if (file == NULL)
     {
         int unread = json_error_code(&error) == json_error_cannot_open_file;
-        tool_error("%s:%d: %s", path, unread ? 0 : error.line, error.text);
+        if (unread)
+        {
+            tool_error("%s", error.text);
+        }
+        else
+        {
+            tool_error("%s:%d: %s", path, error.line, error.text);
+        }
         return unread ? TOOL_ENVIRONMENT : TOOL_ARGUMENTS;
     }
     int status = TOOL_ARGUMENTS;

@@ -29,6 +29,10 @@ struct baseline
 int baseline_read(const char *path, struct baseline *ret_baseline);
 void baseline_free(struct baseline *baseline);
 
+/* What the library knows it by, as it can stand in a file. */
+void baseline_fingerprint(const struct rfn_finding *finding,
+                          char text[RFN_FINGERPRINT_BYTES]);
+
 /* Why a finding is accepted; NULL when it is not. */
 const char *baseline_reason(const struct baseline *baseline,
                             const struct rfn_finding *finding);

@@ -499,7 +499,7 @@ static int run(struct bench *bench, int argc, char **argv)
     }
     if (status == TOOL_OK && bench->options.json != NULL)
     {
-        status = output_json(&bench->output, bench_json(results));
+        status = output_json(&bench->output, bench_json(results), NULL);
     }
     output_drop(&bench->output);
     return status;

@@ -139,15 +139,50 @@ static int unknown(const struct cli_option *table, size_t count, const char *wor
     return TOOL_ARGUMENTS;
 }
 
+/* Moves argv[from] to argv[to] in front of it. */
+static void move_up(char **argv, int to, int from)
+{
+    char *word = argv[from];
+    memmove(&argv[to + 1], &argv[to], (size_t)(from - to) * sizeof(*argv));
+    argv[to] = word;
+}
+
+int cli_front(const struct cli_option *table, size_t count, int argc, char **argv)
+{
+    int front = 0;
+    for (int i = 0; i < argc; i++)
+    {
+        const char *word = argv[i];
+        if (word[0] != '-' || word[1] == '\0')
+        {
+            continue;
+        }
+        const struct cli_option *option = find(table, count, word, strlen(word));
+        move_up(argv, front++, i);
+        if (option != NULL && option->kind != CLI_FLAG && i + 1 < argc)
+        {
+            move_up(argv, front++, ++i);
+        }
+    }
+    return front;
+}
+
+int cli_is_help(int argc, char **argv)
+{
+    int found = 0;
+    for (int i = 0; i < argc && !found; i++)
+    {
+        found = strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
+    }
+    return found;
+}
+
 int cli_parse(const struct cli_option *table, size_t count, int argc, char **argv,
               void *options)
 {
-    for (int i = 1; i < argc; i++)
+    if (cli_is_help(argc - 1, argv + 1))
     {
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-        {
-            return CLI_HELP;
-        }
+        return CLI_HELP;
     }
     for (int i = 1; i < argc; i++)
     {

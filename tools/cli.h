@@ -34,10 +34,17 @@ struct cli_nearest
 /* What cli_parse returns beside the values of enum tool_status. */
 #define CLI_HELP (-1)
 
+/* Whether one of them asks for help. */
+int cli_is_help(int argc, char **argv);
+
 /* Reads argv[1..] into `options`, which holds the defaults. Returns TOOL_OK,
  * TOOL_ARGUMENTS after an error line, or CLI_HELP. */
 int cli_parse(const struct cli_option *table, size_t count, int argc, char **argv,
               void *options);
+
+/* Moves words that are no options behind all options, for people write them in any order.
+ * Returns how many words of argv the options take. */
+int cli_front(const struct cli_option *table, size_t count, int argc, char **argv);
 
 /* Prints one line an option. */
 void cli_usage(const struct cli_option *table, size_t count);

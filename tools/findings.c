@@ -1,5 +1,7 @@
 #include "tools/findings.h"
+#include "tools/text.h"
 #include <refrain/refrain.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +12,7 @@ static const char *keep(char **at, const char *text)
     char *copy = *at;
     size_t bytes = strlen(text) + 1;
     memcpy(copy, text, bytes);
+    text_clean(copy);
     *at += bytes;
     return copy;
 }
@@ -38,7 +41,7 @@ void findings_add(void *ctx, const struct rfn_finding *finding)
         return;
     }
     struct found *item = &f->item[f->count++];
-    *item = (struct found) { .strings = at };
+    *item = (struct found) { .image = f->image, .strings = at };
     x.file = keep(&at, x.file);
     x.region = keep(&at, x.region);
     x.api = keep(&at, x.api);
@@ -77,6 +80,14 @@ void findings_free(struct findings *findings)
     }
     free(findings->item);
     *findings = (struct findings) { 0 };
+}
+
+void findings_print(const char *indent, const struct rfn_finding *finding)
+{
+    char text[2048];
+    size_t bytes = rfn_finding_text(finding, text, sizeof(text));
+    text_clean(text);
+    printf("%s%s%s", indent, text, bytes >= sizeof(text) ? " ...\n" : "");
 }
 
 #if RFN_JANSSON
@@ -118,8 +129,8 @@ static json_t *finding_json(const struct found *found)
     const struct rfn_finding *f = &found->finding;
     char print[RFN_FINGERPRINT_BYTES];
     const struct rfn_rule_info *rule = rfn_rule_query(f->rule);
-    rfn_finding_fingerprint(f, print, sizeof(print));
-    return json_pack(
+    baseline_fingerprint(f, print);
+    json_t *row = json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:s, s:i, s:I, "
         "s:s, "
         "s:s, s:s, s:s?}",
@@ -130,6 +141,12 @@ static json_t *finding_json(const struct found *found)
         (json_int_t)f->capture_id, "capture_after", status_of(f->status_after), "code",
         (int)f->code, "count", (json_int_t)f->count, "why", f->why, "fix", f->fix,
         "driver", f->driver, "accepted", found->accepted);
+    if (row != NULL && f->node > 0 && put(row, "node", json_integer(f->node - 1)) != 0)
+    {
+        json_decref(row);
+        row = NULL;
+    }
+    return row;
 }
 
 json_t *findings_json(const struct findings *findings)
@@ -181,10 +198,37 @@ static json_t *sarif_rules(void)
     return list;
 }
 
+/* A path as a URI: what has a meaning there, or no place, as its number. */
+static json_t *uri_of(const char *path)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                "0123456789-._~/!$&'()*+,;=@";
+    char *uri = malloc(3 * strlen(path) + 1);
+    char *at = uri;
+    for (; uri != NULL && *path != '\0'; path++)
+    {
+        int kept = strchr(plain, *path) != NULL;
+        at +=
+            kept ? sprintf(at, "%c", *path) : sprintf(at, "%%%02X", (unsigned char)*path);
+    }
+    json_t *text = uri != NULL ? json_stringn(uri, (size_t)(at - uri)) : NULL;
+    free(uri);
+    return text;
+}
+
+/* Without a file the place is a node of a graph. */
 static json_t *sarif_location(const struct rfn_finding *f)
 {
-    json_t *place = json_pack("{s:{s:{s:s}}}", "physicalLocation", "artifactLocation",
-                              "uri", f->file);
+    if (f->file[0] == '\0')
+    {
+        return f->node > 0
+                   ? json_pack("{s:[{s:o}]}", "logicalLocations", "fullyQualifiedName",
+                               json_sprintf("%s (node %d)", f->api, (int)f->node - 1))
+                   : json_pack("{s:[{s:s}]}", "logicalLocations", "fullyQualifiedName",
+                               f->region[0] != '\0' ? f->region : f->api);
+    }
+    json_t *place = json_pack("{s:{s:{s:o}}}", "physicalLocation", "artifactLocation",
+                              "uri", uri_of(f->file));
     int bad = place == NULL;
     if (!bad && f->line > 0)
     {
@@ -208,7 +252,7 @@ static json_t *sarif_result(const struct found *found)
 {
     const struct rfn_finding *f = &found->finding;
     char print[RFN_FINGERPRINT_BYTES];
-    rfn_finding_fingerprint(f, print, sizeof(print));
+    baseline_fingerprint(f, print);
     json_t *text = json_sprintf("%s. Fix: %s.", f->why, f->fix);
     json_t *row = json_pack(
         "{s:s, s:i, s:s, s:{s:o}, s:{s:s}, s:I, s:{s:s, s:s, s:I, s:I, s:i, s:s, s:s}}",
@@ -219,7 +263,7 @@ static json_t *sarif_result(const struct found *found)
         (json_int_t)f->stream, "capture", (json_int_t)f->capture_id, "code", (int)f->code,
         "driver", f->driver, "fix", f->fix);
     int bad = row == NULL;
-    if (!bad && f->file[0] != '\0')
+    if (!bad)
     {
         bad = put(row, "locations", json_pack("[o]", sarif_location(f)));
     }
@@ -278,7 +322,7 @@ json_t *findings_baseline(const struct findings *findings)
     {
         char print[RFN_FINGERPRINT_BYTES];
         const char *reason = findings->item[i].accepted;
-        rfn_finding_fingerprint(&findings->item[i].finding, print, sizeof(print));
+        baseline_fingerprint(&findings->item[i].finding, print);
         if (!is_listed(accepted, print))
         {
             json_t *entry = json_pack("{s:s, s:s}", "fingerprint", print, "reason",

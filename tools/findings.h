@@ -11,6 +11,7 @@ struct found
 {
     struct rfn_finding finding; /* its strings are the list's */
     const char *accepted;       /* why a baseline accepts it; NULL: it does not */
+    int32_t image;              /* the graph that it was found in, from 1; 0: not known */
     char *strings;
 };
 
@@ -19,10 +20,11 @@ struct findings
     struct found *item;
     int32_t count;
     int32_t room;
-    int lost; /* there was no memory for all */
+    int32_t image; /* of the findings that are added */
+    int lost;      /* there was no memory for all */
 };
 
-/* Adds a copy to the list `ctx`; an rfn_report_fn. */
+/* Adds a copy to the list `ctx`, in which all is UTF-8; an rfn_report_fn. */
 void findings_add(void *ctx, const struct rfn_finding *finding);
 
 /* Adds what a checker has found. */
@@ -32,6 +34,9 @@ void findings_take(struct findings *findings, struct rfn_check *check);
 int32_t findings_accept(struct findings *findings, const struct baseline *baseline);
 
 void findings_free(struct findings *findings);
+
+/* Prints its paragraph behind `indent`. */
+void findings_print(const char *indent, const struct rfn_finding *finding);
 
 /* NULL without memory or jansson. Accepted findings are in, with their reason. */
 json_t *findings_json(const struct findings *findings);

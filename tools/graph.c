@@ -1,5 +1,6 @@
 /* refrain graph: what is in saved captures, what is wrong with them, how two differ. */
 #include "tools/cli.h"
+#include "tools/findings.h"
 #include "tools/snapshot.h"
 #include "tools/tool.h"
 #include <inttypes.h>
@@ -24,7 +25,8 @@ static void usage(void)
         "\n"
         "Options of lint: --json FILE, --sarif FILE, --html FILE: its findings as "
         "files;\n"
-        "--baseline FILE: findings that are accepted.\n"
+        "--baseline FILE: findings that are accepted; --write-baseline FILE: makes one, "
+        "its\nreasons to be filled in.\n"
         "exit status 3: lint found something, diff a difference\n");
 }
 
@@ -162,9 +164,7 @@ static int dump(const char *path, const struct snapshot *snapshot)
 
 static void print_finding(void *ctx, const struct rfn_finding *finding)
 {
-    char text[2048];
-    rfn_finding_text(finding, text, sizeof(text));
-    printf("%s%s", (const char *)ctx, text);
+    findings_print(ctx, finding);
 }
 
 static int failed(const char *path)
@@ -206,7 +206,7 @@ static int each(int (*act)(const char *path, const struct snapshot *snapshot), i
                 char **argv)
 {
     int worst = TOOL_OK;
-    if (argc < 1 || (argv[0][0] == '-' && argv[0][1] != '\0'))
+    if (argc < 1 || cli_front(NULL, 0, argc, argv) > 0)
     {
         tool_error(argc < 1 ? "graph dump: no file given" : "graph dump: no option %s",
                    argc < 1 ? "" : argv[0]);
@@ -233,22 +233,28 @@ static int each(int (*act)(const char *path, const struct snapshot *snapshot), i
 
 static int two(int argc, char **argv)
 {
+    static const struct cli_option option = { .name = "--moved", .kind = CLI_FLAG };
     struct snapshot a, b;
-    int moved = argc > 0 && strcmp(argv[0], "--moved") == 0;
-    if (argc != 2 + moved)
+    int64_t moved = 0;
+    int words = cli_front(&option, 1, argc, argv);
+    int status = cli_parse(&option, 1, words + 1, argv - 1, &moved);
+    if (status == TOOL_OK && argc != words + 2)
     {
-        tool_error("graph diff takes two files, not %d", argc - moved);
-        return TOOL_ARGUMENTS;
+        tool_error("graph diff takes two files, not %d", argc - words);
+        status = TOOL_ARGUMENTS;
     }
-    int status = snapshot_load(argv[moved], &a);
+    if (status == TOOL_OK)
+    {
+        status = snapshot_load(argv[words], &a);
+    }
     if (status != TOOL_OK)
     {
         return status;
     }
-    status = snapshot_load(argv[moved + 1], &b);
+    status = snapshot_load(argv[words + 1], &b);
     if (status == TOOL_OK)
     {
-        status = diff(argv[moved], argv[moved + 1], &a, &b, moved);
+        status = diff(argv[words], argv[words + 1], &a, &b, moved != 0);
         snapshot_release(&b);
     }
     snapshot_release(&a);
@@ -260,11 +266,14 @@ static int snapshot(int argc, char **argv)
 {
     static char name[] = "decode", option[] = "--snapshot";
     char **args = calloc((size_t)argc + 3, sizeof(*args));
-    if (argc < 1 || args == NULL)
+    int is_file = argc > 0 && (argv[0][0] != '-' || cli_is_help(argc, argv));
+    if (!is_file || args == NULL)
     {
-        tool_error(argc < 1 ? "graph snapshot: no file given" : "no memory");
+        tool_error(argc < 1   ? "graph snapshot: no file given"
+                   : !is_file ? "graph snapshot: the file comes first, then options"
+                              : "no memory");
         free(args);
-        return argc < 1 ? TOOL_ARGUMENTS : TOOL_ENVIRONMENT;
+        return is_file ? TOOL_ENVIRONMENT : TOOL_ARGUMENTS;
     }
     args[0] = name;
     args[1] = option;
@@ -285,11 +294,12 @@ int graph_main(int argc, char **argv)
     {
         const char *name;
         int (*act)(int argc, char **argv);
-    } acts[] = { { "dump", dump_all },
-                 { "lint", graph_lint },
-                 { "diff", two },
-                 { "snapshot", snapshot },
-                 { "rules", graph_rules } };
+        int own_help;
+    } acts[] = { { "dump", dump_all, 0 },
+                 { "lint", graph_lint, 0 },
+                 { "diff", two, 0 },
+                 { "snapshot", snapshot, 1 },
+                 { "rules", graph_rules, 1 } };
     struct cli_nearest nearest;
     const char *what = argc > 1 ? argv[1] : "";
     if (strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0)
@@ -307,6 +317,11 @@ int graph_main(int argc, char **argv)
     {
         if (strcmp(what, acts[i].name) == 0)
         {
+            if (acts[i].own_help == 0 && cli_is_help(argc - 2, argv + 2))
+            {
+                usage();
+                return TOOL_OK;
+            }
             return acts[i].act(argc - 2, argv + 2);
         }
         cli_nearest_try(&nearest, acts[i].name);

@@ -1,93 +1,58 @@
 /* refrain graph lint: saved graphs against the rules, and files of what was found. */
 #include "tools/cli.h"
-#include "tools/html.h"
+#include "tools/files.h"
 #include "tools/snapshot.h"
 #include "tools/tool.h"
 #include <refrain/lint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-enum file
-{
-    AS_JSON = 0,
-    AS_SARIF,
-    AS_HTML,
-    FILES
-};
 
 struct lint
 {
-    const char *path[FILES]; /* NULL: not written */
-    const char *accepted;
-    struct output output[FILES];
-    struct baseline baseline;
+    struct files files;
     struct findings findings;
     struct rfn_image **image; /* of all files; the snapshots own them */
     int32_t images;
 };
 
+#define FILE_OPTION(name_, field)                                                        \
+    {                                                                                    \
+        .name = name_, .value = "FILE", .offset = offsetof(struct lint, files.field)     \
+    }
+
 static const struct cli_option table[] = {
-    { .name = "--json", .value = "FILE", .offset = offsetof(struct lint, path[AS_JSON]) },
-    { .name = "--sarif",
-      .value = "FILE",
-      .offset = offsetof(struct lint, path[AS_SARIF]) },
-    { .name = "--html", .value = "FILE", .offset = offsetof(struct lint, path[AS_HTML]) },
-    { .name = "--baseline", .value = "FILE", .offset = offsetof(struct lint, accepted) },
+    FILE_OPTION("--json", path[FILES_JSON]),
+    FILE_OPTION("--sarif", path[FILES_SARIF]),
+    FILE_OPTION("--html", path[FILES_HTML]),
+    FILE_OPTION("--baseline", accepted),
+    FILE_OPTION("--write-baseline", path[FILES_BASELINE]),
 };
 #define OPTIONS (sizeof(table) / sizeof(table[0]))
 
-static int open_files(struct lint *lint)
+/* None of the graphs that are read is written to. */
+static int open_files(struct files *files, int argc, char **argv)
 {
-    int status = output_distinct(lint->path, FILES);
-    if (status == TOOL_OK && lint->accepted != NULL)
+    int status = output_distinct(files->path, FILES_KINDS);
+    for (int i = 0; status == TOOL_OK && i < argc; i++)
     {
-        status = baseline_read(lint->accepted, &lint->baseline);
+        status = output_spares(files->path, FILES_KINDS, argv[i]);
     }
-    for (int i = 0; i < FILES && status == TOOL_OK; i++)
+    if (status == TOOL_OK) /* a baseline may be written anew where it was read */
     {
-        if (lint->path[i] != NULL)
-        {
-            status = output_open(lint->path[i], i != AS_HTML, &lint->output[i]);
-        }
+        status = output_spares(files->path, FILES_BASELINE, files->accepted);
     }
-    return status;
-}
-
-static int write_files(struct lint *lint)
-{
-    int status = TOOL_OK;
-    struct html_page page = { .title = "refrain graph lint",
-                              .findings = &lint->findings,
-                              .image = (const struct rfn_image *const *)lint->image,
-                              .images = lint->images };
-    struct output *html = &lint->output[AS_HTML];
-    if (lint->output[AS_JSON].file != NULL)
-    {
-        status = output_json(&lint->output[AS_JSON], findings_json(&lint->findings));
-    }
-    if (status == TOOL_OK && lint->output[AS_SARIF].file != NULL)
-    {
-        status = output_json(&lint->output[AS_SARIF], findings_sarif(&lint->findings));
-    }
-    if (status == TOOL_OK && html->file != NULL)
-    {
-        html_write(html->file, &page);
-        status = output_close(html, ferror(html->file));
-    }
-    return status;
+    return status == TOOL_OK ? files_open(files) : status;
 }
 
 static void report(void *ctx, const struct rfn_finding *finding)
 {
-    char text[2048];
-    rfn_finding_text(finding, text, sizeof(text));
-    printf("  %s", text);
+    findings_print("  ", finding);
     findings_add(ctx, finding);
 }
 
 static int judge(struct lint *lint, const char *path, const struct snapshot *snapshot)
 {
+    const int32_t first = lint->images - snapshot->images;
     for (int32_t i = 0; i < snapshot->images; i++)
     {
         struct rfn_lint_info info;
@@ -107,6 +72,7 @@ static int judge(struct lint *lint, const char *path, const struct snapshot *sna
         {
             printf("  too many nodes to look for those without an order\n");
         }
+        lint->findings.image = first + i + 1;
         rfn_lint(image, NULL, report, &lint->findings, NULL);
     }
     return TOOL_OK;
@@ -134,15 +100,18 @@ static int lint_all(struct lint *lint, struct snapshot *snapshot, int argc, char
         }
         status = judge(lint, argv[i], &snapshot[i]);
     }
-    int32_t fresh = findings_accept(&lint->findings, &lint->baseline);
+    int32_t fresh = findings_accept(&lint->findings, &lint->files.baseline);
     if (status == TOOL_OK)
     {
-        status = write_files(lint);
+        const struct html_page page = { "refrain graph lint", &lint->findings,
+                                        (const struct rfn_image *const *)lint->image,
+                                        lint->images };
+        status = files_write(&lint->files, &page);
     }
     if (status == TOOL_OK && fresh < lint->findings.count)
     {
         printf("%d of the findings are accepted by %s\n", lint->findings.count - fresh,
-               lint->accepted);
+               lint->files.accepted);
     }
     return status == TOOL_OK && fresh > 0 ? TOOL_FINDINGS : status;
 }
@@ -150,20 +119,9 @@ static int lint_all(struct lint *lint, struct snapshot *snapshot, int argc, char
 int graph_lint(int argc, char **argv)
 {
     struct lint lint = { .images = 0 };
-    int words = 0;
-    while (words < argc && argv[words][0] == '-' && argv[words][1] != '\0')
-    {
-        words += strchr(argv[words], '=') != NULL ? 1 : 2;
-    }
-    words = words < argc ? words : argc;
+    int words = cli_front(table, OPTIONS, argc, argv);
     /* cli_parse passes over the word in front, which is "lint". */
     int status = cli_parse(table, OPTIONS, words + 1, argv - 1, &lint);
-    if (status == CLI_HELP)
-    {
-        char option[] = "--help";
-        char *help[] = { NULL, option };
-        return graph_main(2, help);
-    }
     if (status == TOOL_OK && words == argc)
     {
         tool_error("graph lint: no file given");
@@ -171,7 +129,7 @@ int graph_lint(int argc, char **argv)
     }
     if (status == TOOL_OK)
     {
-        status = open_files(&lint);
+        status = open_files(&lint.files, argc - words, argv + words);
     }
     struct snapshot *snapshot = calloc((size_t)(argc - words) + 1, sizeof(*snapshot));
     if (status == TOOL_OK)
@@ -185,11 +143,7 @@ int graph_lint(int argc, char **argv)
     }
     free(snapshot);
     free(lint.image);
-    for (int i = 0; i < FILES; i++)
-    {
-        output_drop(&lint.output[i]);
-    }
+    files_close(&lint.files);
     findings_free(&lint.findings);
-    baseline_free(&lint.baseline);
     return status;
 }

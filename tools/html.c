@@ -1,4 +1,5 @@
 #include "tools/html.h"
+#include "tools/text.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,8 @@
 #define TOP 30
 #define LEFT 60
 #define LANES_MAX 64
-#define NOTES 520 /* regions and places, to the right of all streams */
+#define NAME_BYTES 29 /* of a node's box, where a rule has room too */
+#define NOTES 520     /* regions and places, to the right of all streams */
 
 static const char style[] =
     "body{font:14px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1200px;"
@@ -60,30 +62,55 @@ static void put_text(FILE *file, const char *text)
     }
 }
 
-int html_is_of(const struct rfn_finding *finding, const struct rfn_image *image,
-               const struct rfn_image_node *node)
+int html_is_of(const struct found *found, const struct html_page *page, int32_t at,
+               int32_t i)
 {
-    return finding->capture_id == image->capture_id && finding->line == node->line &&
-           node->line > 0 && strcmp(finding->file, node->file) == 0;
+    const struct rfn_finding *f = &found->finding;
+    const struct rfn_image *image = page->image[at];
+    const struct rfn_image_node *node = &image->node[i];
+    int here = found->image > 0 ? found->image == at + 1
+                                : f->capture_id > 0 && f->capture_id == image->capture_id;
+    return here && (f->node == i + 1 || (f->line > 0 && f->line == node->line &&
+                                         strcmp(f->file, node->file) == 0));
 }
 
 /* ---- findings ---------------------------------------------------------------------- */
 
-static void put_finding(FILE *file, const struct found *f, int32_t i)
+/* The first node that it speaks of. */
+static void put_way(FILE *file, const struct html_page *page, const struct found *f)
+{
+    for (int32_t at = 0; at < page->images; at++)
+    {
+        for (int32_t i = 0; i < page->image[at]->nodes; i++)
+        {
+            if (html_is_of(f, page, at, i))
+            {
+                fprintf(file, "<br><a href=\"#n%d-%d\">node %d</a> of ", at, i, i);
+                put_text(file, page->image[at]->name);
+                return;
+            }
+        }
+    }
+    fputs(page->images > 0 ? "<br>no node of a graph" : "", file);
+}
+
+static void put_finding(FILE *file, const struct html_page *page, int32_t i)
 {
     static const char *const severity[] = { "info", "warning", "error" };
+    const struct found *f = &page->findings->item[i];
     const struct rfn_finding *x = &f->finding;
     const struct rfn_rule_info *rule = rfn_rule_query(x->rule);
     fprintf(file, "<tr id=\"f%d\"%s><td class=\"%s\">%s<br>%s</td><td><code>", i,
             f->accepted != NULL ? " class=\"accepted\"" : "", severity[x->severity],
             rule->id, rule->name);
-    put_text(file, x->file);
+    put_text(file, x->file[0] != '\0' ? x->file : x->api);
     if (x->line > 0)
     {
         fprintf(file, ":%d", x->line);
     }
     fprintf(file, "</code><br>");
     put_text(file, x->region);
+    put_way(file, page, f);
     fprintf(file, "</td><td>");
     put_text(file, x->why);
     fprintf(file, ".<div class=\"fix\">");
@@ -117,7 +144,7 @@ static void put_findings(FILE *file, const struct html_page *page)
             "<th>Class</th><th>Times</th></tr>\n");
     for (int32_t i = 0; i < page->findings->count; i++)
     {
-        put_finding(file, &page->findings->item[i], i);
+        put_finding(file, page, i);
     }
     fprintf(file, "</table>\n");
 }
@@ -164,25 +191,45 @@ static void put_edge(FILE *file, const struct rfn_image_edge *e, int from, int t
             x1, y1);
 }
 
-static void put_node(FILE *file, const struct html_page *page,
+/* The first finding at a node of one of the page's images, `at` -1: of none, a child. */
+static int32_t finding_at(const struct html_page *page, int32_t at, int32_t i)
+{
+    for (int32_t f = 0; at >= 0 && f < page->findings->count; f++)
+    {
+        if (html_is_of(&page->findings->item[f], page, at, i))
+        {
+            return f;
+        }
+    }
+    return -1;
+}
+
+static void put_node(FILE *file, const struct html_page *page, int32_t at,
                      const struct rfn_image *image, int32_t i, int lane, int lanes)
 {
     const struct rfn_image_node *n = &image->node[i];
-    int32_t bad = -1;
-    for (int32_t f = 0; f < page->findings->count && bad < 0; f++)
-    {
-        bad = html_is_of(&page->findings->item[f].finding, image, n) ? f : -1;
-    }
+    int32_t bad = finding_at(page, at, i);
     int x = LEFT + LANE * lane;
     int y = y_of(i);
     char label[192];
     rfn_image_label(n->name, label, sizeof(label));
-    fprintf(file, "<g%s><title>node %d, %s ", bad >= 0 ? " class=\"bad\"" : "", i,
-            rfn_image_type_name(n->type));
+    text_clean(label);
+    if (bad >= 0)
+    {
+        fprintf(file, "<g class=\"bad\" id=\"n%d-%d\">", at, i);
+    }
+    else
+    {
+        fprintf(file, "<g>");
+    }
+    fprintf(file, "<title>node %d, %s ", i, rfn_image_type_name(n->type));
     put_text(file, label);
     fprintf(file, "\n");
-    put_text(file, n->file);
-    fprintf(file, ":%d ", n->line);
+    if (n->line > 0)
+    {
+        put_text(file, n->file);
+        fprintf(file, ":%d ", n->line);
+    }
     put_text(file, n->region);
     fprintf(file, "\n");
     for (int32_t a = 0; a < n->accesses; a++)
@@ -196,10 +243,12 @@ static void put_node(FILE *file, const struct html_page *page,
             "</title><rect class=\"%s\" x=\"%d\" y=\"%d\" width=\"%d\" "
             "height=\"%d\"/><text x=\"%d\" y=\"%d\">",
             rfn_image_type_name(n->type), x, y, BOX, HEIGHT, x + 6, y + 13);
-    char name[34];
-    snprintf(name, sizeof(name), "%.33s", n->op[0] != '\0' ? n->op : label);
-    put_text(file, name);
-    fprintf(file, "</text>");
+    const char *name = n->op[0] != '\0' ? n->op : label;
+    char cut[NAME_BYTES + 1];
+    size_t bytes = text_fit(name, NAME_BYTES);
+    snprintf(cut, sizeof(cut), "%.*s", (int)bytes, name);
+    put_text(file, cut);
+    fprintf(file, "%s</text>", name[bytes] != '\0' ? "&#8230;" : "");
     if (bad >= 0)
     {
         fprintf(file,
@@ -221,7 +270,7 @@ static void put_node(FILE *file, const struct html_page *page,
     fprintf(file, "</text>\n");
 }
 
-static void put_picture(FILE *file, const struct html_page *page,
+static void put_picture(FILE *file, const struct html_page *page, int32_t at,
                         const struct rfn_image *image)
 {
     struct lanes lanes = { .count = 0 };
@@ -253,18 +302,28 @@ static void put_picture(FILE *file, const struct html_page *page,
     }
     for (int32_t i = 0; i < image->nodes; i++)
     {
-        put_node(file, page, image, i, lane[i], lanes.count);
+        put_node(file, page, at, image, i, lane[i], lanes.count);
     }
     fprintf(file, "</svg></div>\n");
     free(lane);
+    for (int32_t i = 0; i < image->nodes; i++)
+    {
+        if (image->node[i].child != NULL)
+        {
+            fprintf(file, "<p>The graph in node %d:</p>\n", i);
+            put_picture(file, page, -1, image->node[i].child);
+        }
+    }
 }
 
-static int has_finding(const struct html_page *page, const struct rfn_image *image)
+static int has_finding(const struct html_page *page, int32_t at)
 {
     int found = 0;
-    for (int32_t f = 0; f < page->findings->count; f++)
+    for (int32_t i = 0; i < page->findings->count && !found; i++)
     {
-        found = found || page->findings->item[f].finding.capture_id == image->capture_id;
+        const struct found *f = &page->findings->item[i];
+        found = f->image > 0 ? f->image == at + 1
+                             : f->finding.capture_id == page->image[at]->capture_id;
     }
     return found;
 }
@@ -284,11 +343,11 @@ void html_write(FILE *file, const struct html_page *page)
         fprintf(file, "<h2>");
         put_text(file, image->name);
         fprintf(file, "</h2><details%s><summary>%d nodes, %d edges, captured on ",
-                page->images == 1 || has_finding(page, image) ? " open" : "",
-                image->nodes, image->edges);
+                page->images == 1 || has_finding(page, i) ? " open" : "", image->nodes,
+                image->edges);
         put_text(file, image->device);
         fprintf(file, "; a dashed edge lets the next node start early</summary>\n");
-        put_picture(file, page, image);
+        put_picture(file, page, i, image);
         fprintf(file, "</details>\n");
     }
     fprintf(file, "</body></html>\n");

@@ -15,9 +15,10 @@ struct html_page
     int32_t images;
 };
 
-/* Whether a finding speaks of a node: same capture, same place in the source. */
-int html_is_of(const struct rfn_finding *finding, const struct rfn_image *image,
-               const struct rfn_image_node *node);
+/* Whether a finding speaks of node `i` of image `at` of a page: it was found in that image, or
+ * in the capture that it is of, and names the node or its place in the source. */
+int html_is_of(const struct found *found, const struct html_page *page, int32_t at,
+               int32_t i);
 
 /* What goes wrong with the file is seen where it is closed. */
 void html_write(FILE *file, const struct html_page *page);

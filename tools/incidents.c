@@ -4,6 +4,7 @@
 #include "tools/tool.h"
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 struct options
 {
@@ -117,7 +118,7 @@ static int run_all(const struct options *options, enum rfn_device_kind kind)
     {
         const struct incident_form *form = incident_at(i);
         cli_nearest_try(&nearest, form->name);
-        if (only != NULL && strcmp(only, form->name) != 0)
+        if (only != NULL && strcasecmp(only, form->name) != 0)
         {
             continue;
         }

@@ -82,13 +82,11 @@ static int is_known(const struct findings *findings, const struct rfn_finding *f
 
 static void report(void *ctx, const struct rfn_finding *finding)
 {
-    char text[2048];
     if (is_known(ctx, finding))
     {
         return;
     }
-    rfn_finding_text(finding, text, sizeof(text));
-    printf("%s", text);
+    findings_print("", finding);
     findings_add(ctx, finding);
 }
 
@@ -112,6 +110,7 @@ static int judge(struct run *run)
         struct rfn_diff_info diff;
         struct recording recording = { run, { 0 } };
         desc.ctx = &recording;
+        run->findings.image = i + 1;
         rfn_ladder_exec(run->engine->ladder, i, &recording.bucket);
         if (rfn_lint(run->image[i], run->device, report, &run->findings, &lint) != RFN_OK)
         {
@@ -129,6 +128,7 @@ static int judge(struct run *run)
         sum.moved += diff.moved;
         sum.stayed += diff.stayed;
     }
+    run->findings.image = 0;
     printf(
         "  checked       %d graphs, %lld nodes, %d values of other recordings; with the "
         "memory elsewhere %d addresses moved, %d stayed; at most %.1f ms a graph\n",
@@ -143,7 +143,7 @@ int run_inspect(struct run *run)
     run_print_findings(run);
     findings_take(&run->findings, run->check);
     if (run->options.check || run->output[RUN_SNAPSHOT].file != NULL ||
-        run->output[RUN_HTML].file != NULL)
+        run->files.output[FILES_HTML].file != NULL)
     {
         status = take_all(run);
     }

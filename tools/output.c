@@ -30,13 +30,39 @@ static int failed(const char *path, int error)
     return TOOL_ENVIRONMENT;
 }
 
+/* One name, or two of one regular file: a device or a pipe may take any number. */
+static int is_one(const char *path, const char *other)
+{
+    struct stat a, b;
+    if (path == NULL || other == NULL)
+    {
+        return 0;
+    }
+    return strcmp(path, other) == 0 ||
+           (stat(path, &a) == 0 && stat(other, &b) == 0 && S_ISREG(a.st_mode) &&
+            a.st_dev == b.st_dev && a.st_ino == b.st_ino);
+}
+
+int output_spares(const char *const *path, int paths, const char *input)
+{
+    for (int i = 0; i < paths; i++)
+    {
+        if (is_one(path[i], input))
+        {
+            tool_error("%s is read, and would be overwritten", path[i]);
+            return TOOL_ARGUMENTS;
+        }
+    }
+    return TOOL_OK;
+}
+
 int output_distinct(const char *const *path, int paths)
 {
     for (int i = 1; i < paths; i++)
     {
         for (int k = 0; k < i; k++)
         {
-            if (path[i] != NULL && path[k] != NULL && strcmp(path[i], path[k]) == 0)
+            if (is_one(path[i], path[k]))
             {
                 tool_error("%s is to hold two outputs", path[i]);
                 return TOOL_ARGUMENTS;
@@ -46,9 +72,23 @@ int output_distinct(const char *const *path, int paths)
     return TOOL_OK;
 }
 
+static void forget(struct output *output)
+{
+    free(output->target);
+    free(output->temporary);
+    output->target = NULL;
+    output->temporary = NULL;
+}
+
+static int unopened(struct output *output, int error)
+{
+    forget(output);
+    return failed(output->path, error);
+}
+
 int output_open(const char *path, int is_json, struct output *ret_output)
 {
-    struct stat info;
+    struct stat info, link;
     *ret_output = (struct output) { .path = path };
     if (is_json && !RFN_JANSSON)
     {
@@ -73,19 +113,30 @@ int output_open(const char *path, int is_json, struct output *ret_output)
         ret_output->file = fopen(path, "w");
         return ret_output->file != NULL ? TOOL_OK : failed(path, errno);
     }
-    size_t bytes = strlen(path) + 32;
+    /* A link that leads nowhere stays as it is. */
+    int linked = lstat(path, &link) == 0 && S_ISLNK(link.st_mode);
+    ret_output->target = linked ? realpath(path, NULL) : strdup(path);
+    if (ret_output->target == NULL)
+    {
+        return failed(path, errno);
+    }
+    size_t bytes = strlen(ret_output->target) + 32;
     ret_output->temporary = malloc(bytes);
     if (ret_output->temporary == NULL)
     {
-        return failed(path, ENOMEM);
+        return unopened(ret_output, ENOMEM);
     }
-    snprintf(ret_output->temporary, bytes, "%s.%ld.tmp", path, (long)getpid());
+    snprintf(ret_output->temporary, bytes, "%s.%ld.tmp", ret_output->target,
+             (long)getpid());
     ret_output->file = fopen(ret_output->temporary, "w");
     if (ret_output->file == NULL)
     {
+        return unopened(ret_output, errno);
+    }
+    if (exists && fchmod(fileno(ret_output->file), info.st_mode & 07777) != 0)
+    {
         int error = errno;
-        free(ret_output->temporary);
-        ret_output->temporary = NULL;
+        output_drop(ret_output);
         return failed(path, error);
     }
     return TOOL_OK;
@@ -101,7 +152,7 @@ int output_close(struct output *output, int bad)
     output->file = NULL;
     if (!bad && output->temporary != NULL)
     {
-        bad = rename(output->temporary, output->path) != 0;
+        bad = rename(output->temporary, output->target) != 0;
     }
     int error = errno != 0 ? errno : EIO;
     if (bad)
@@ -109,17 +160,18 @@ int output_close(struct output *output, int bad)
         output_drop(output);
         return failed(output->path, error);
     }
-    free(output->temporary);
-    output->temporary = NULL;
+    forget(output);
     return TOOL_OK;
 }
 
-int output_json(struct output *output, json_t *json)
+int output_json(struct output *output, json_t *json, const char *why)
 {
     if (json == NULL)
     {
         output_drop(output);
-        return failed(output->path, ENOMEM);
+        tool_error("cannot write %s: %s", output->path,
+                   why != NULL ? why : strerror(ENOMEM));
+        return TOOL_ENVIRONMENT;
     }
     errno = 0;
     int bad = dump(json, output->file) != 0;
@@ -138,7 +190,6 @@ void output_drop(struct output *output)
     if (output->temporary != NULL)
     {
         unlink(output->temporary);
-        free(output->temporary);
-        output->temporary = NULL;
+        forget(output);
     }
 }

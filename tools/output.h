@@ -12,22 +12,27 @@ struct output
 {
     FILE *file;
     const char *path;
+    char *target;    /* what a link leads to, else the path */
     char *temporary; /* NULL: written in place (a pipe, a device) */
 };
 
-/* TOOL_ARGUMENTS after an error line when two of them, of which some may be NULL, are one. */
+/* TOOL_ARGUMENTS after an error line when two of them, of which some may be NULL, are one
+ * file. */
 int output_distinct(const char *const *path, int paths);
 
+/* The same when one of them is `input`, which is read. */
+int output_spares(const char *const *path, int paths, const char *input);
+
 /* Opens it under a temporary name; TOOL_ENVIRONMENT after an error line that names the
- * path. What stands there stays until it is closed. */
+ * path. What stands there stays until it is closed; its mode is kept, and a link stays one. */
 int output_open(const char *path, int is_json, struct output *ret_output);
 
 /* Gives what was written to output->file its name; `bad`: it is not whole, and is removed. */
 int output_close(struct output *output, int bad);
 
-/* Writes the value and closes the file; takes the reference. NULL is the value that there was
- * no memory for. */
-int output_json(struct output *output, json_t *json);
+/* Writes the value and closes the file; takes the reference. NULL is the value that could not
+ * be made: `why` says why, NULL: there was no memory for it. */
+int output_json(struct output *output, json_t *json, const char *why);
 
 /* Removes what was not closed. */
 void output_drop(struct output *output);

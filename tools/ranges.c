@@ -69,12 +69,22 @@ static enum rfn_status add_node(void *graphs, const struct rfn_node_info *node)
 json_t *ranges_json(struct rfn_ladder *ladder)
 {
     json_t *graphs = json_array();
-    if (graphs == NULL || rfn_ladder_nodes(ladder, add_node, graphs) != RFN_OK)
+    if (graphs == NULL)
+    {
+        rfn_error(RFN_NOMEM, "no memory for the graphs");
+        return NULL;
+    }
+    if (rfn_ladder_nodes(ladder, add_node, graphs) != RFN_OK)
     {
         json_decref(graphs);
         return NULL;
     }
-    return json_pack("{s:s, s:o}", "domain", "refrain", "graphs", graphs);
+    json_t *ranges = json_pack("{s:s, s:o}", "domain", "refrain", "graphs", graphs);
+    if (ranges == NULL)
+    {
+        rfn_error(RFN_NOMEM, "no memory for the ranges");
+    }
+    return ranges;
 }
 
 #else

@@ -1,6 +1,5 @@
 /* A run of decode but its steps: the device, what is allocated, the end. */
 #include "tools/run.h"
-#include "tools/html.h"
 #include "tools/ranges.h"
 #include "tools/snapshot.h"
 #include "tools/tool.h"
@@ -19,63 +18,58 @@ int run_failed(const char *what)
 
 int run_open_files(struct run *run)
 {
-    int status = output_distinct(run->options.file, RUN_FILES);
-    if (status == TOOL_OK && run->options.baseline != NULL)
+    const struct options *o = &run->options;
+    const char *all[RUN_FILES + FILES_KINDS];
+    memcpy(all, o->file, sizeof(o->file));
+    memcpy(all + RUN_FILES, o->of_findings, sizeof(o->of_findings));
+    memcpy(run->files.path, o->of_findings, sizeof(o->of_findings));
+    run->files.accepted = o->baseline;
+    int status = output_distinct(all, RUN_FILES + FILES_KINDS);
+    if (status == TOOL_OK)
     {
-        status = baseline_read(run->options.baseline, &run->baseline);
+        status = output_spares(all, RUN_FILES + FILES_KINDS, o->trace);
+    }
+    if (status == TOOL_OK) /* a baseline may be written anew where it was read */
+    {
+        status = output_spares(all, RUN_FILES + FILES_BASELINE, o->baseline);
+    }
+    if (status == TOOL_OK)
+    {
+        status = files_open(&run->files);
     }
     for (int i = 0; status == TOOL_OK && i < RUN_FILES; i++)
     {
-        if (run->options.file[i] != NULL)
+        if (o->file[i] != NULL)
         {
-            status = output_open(run->options.file[i], i != RUN_HTML, &run->output[i]);
+            status = output_open(o->file[i], 1, &run->output[i]);
         }
     }
     return status;
-}
-
-static int write_page(struct run *run)
-{
-    struct html_page page = { .title = "refrain decode",
-                              .findings = &run->findings,
-                              .image = (const struct rfn_image *const *)run->image,
-                              .images = run->images };
-    html_write(run->output[RUN_HTML].file, &page);
-    return output_close(&run->output[RUN_HTML], ferror(run->output[RUN_HTML].file));
-}
-
-static json_t *json_of(struct run *run, enum run_file file)
-{
-    switch (file)
-    {
-    case RUN_TOTALS:
-        return report_json(&run->report, run->engine);
-    case RUN_RANGES:
-        return ranges_json(run->engine->ladder);
-    case RUN_SNAPSHOT:
-        return snapshot_json((const struct rfn_image *const *)run->image, run->images);
-    case RUN_FINDINGS:
-        return findings_json(&run->findings);
-    case RUN_SARIF:
-        return findings_sarif(&run->findings);
-    default:
-        return findings_baseline(&run->findings);
-    }
 }
 
 static int write_files(struct run *run)
 {
+    const struct rfn_image *const *image = (const struct rfn_image *const *)run->image;
+    struct output *output = run->output;
+    const struct html_page page = { "refrain decode", &run->findings, image,
+                                    run->images };
     int status = TOOL_OK;
-    for (int i = 0; status == TOOL_OK && i < RUN_FILES; i++)
+    if (output[RUN_TOTALS].file != NULL)
     {
-        if (run->output[i].file != NULL)
-        {
-            status = i == RUN_HTML
-                         ? write_page(run)
-                         : output_json(&run->output[i], json_of(run, (enum run_file)i));
-        }
+        status = output_json(&output[RUN_TOTALS], report_json(&run->report, run->engine),
+                             NULL);
     }
-    return status;
+    if (status == TOOL_OK && output[RUN_RANGES].file != NULL)
+    {
+        json_t *ranges = ranges_json(run->engine->ladder);
+        status = output_json(&output[RUN_RANGES], ranges, rfn_last_error());
+    }
+    if (status == TOOL_OK && output[RUN_SNAPSHOT].file != NULL)
+    {
+        status =
+            output_json(&output[RUN_SNAPSHOT], snapshot_json(image, run->images), NULL);
+    }
+    return status == TOOL_OK ? files_write(&run->files, &page) : status;
 }
 
 /* ---- the device --------------------------------------------------------------------- */
@@ -250,7 +244,7 @@ int run_finish(struct run *run)
     {
         printf("verification failed: %s\n", verify->first);
     }
-    int32_t fresh = findings_accept(&run->findings, &run->baseline);
+    int32_t fresh = findings_accept(&run->findings, &run->files.baseline);
     if (fresh < report->findings)
     {
         printf("  accepted      %d of the findings, by %s\n", report->findings - fresh,
@@ -298,7 +292,7 @@ int run_close(struct run *run)
     }
     free(run->image);
     findings_free(&run->findings);
-    baseline_free(&run->baseline);
+    files_close(&run->files);
     trace_free(&run->trace);
     return status == RFN_OK ? TOOL_OK : run_failed("cannot close");
 }

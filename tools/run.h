@@ -2,24 +2,19 @@
 #ifndef TOOLS_RUN_H
 #define TOOLS_RUN_H
 
-#include "tools/findings.h"
+#include "tools/files.h"
 #include "tools/inject.h"
-#include "tools/output.h"
 #include "tools/report.h"
 #include "tools/verify.h"
 
 #define RUN_BUCKETS_MAX 256
 
-/* Files that a run writes at its end. */
+/* Files that a run writes at its end, beside those of findings. */
 enum run_file
 {
     RUN_TOTALS = 0,
     RUN_RANGES,
     RUN_SNAPSHOT,
-    RUN_FINDINGS,
-    RUN_SARIF,
-    RUN_HTML,
-    RUN_BASELINE,
     RUN_FILES
 };
 
@@ -29,6 +24,7 @@ struct options
     const char *device;
     const char *trace;
     const char *file[RUN_FILES]; /* NULL: not written */
+    const char *of_findings[FILES_KINDS];
     const char *baseline;
     const char *inject;
     const char *arrivals;
@@ -63,7 +59,7 @@ struct run
     int64_t planned_steps;
     int64_t verify_steps; /* as asked for, at most planned_steps */
     struct output output[RUN_FILES];
-    struct baseline baseline;
+    struct files files;
     struct findings findings; /* of the checker and of run_inspect */
     struct rfn_image **image; /* of the ladder's graphs, where asked for */
     int32_t images;

@@ -32,12 +32,10 @@ void run_print_findings(struct run *run)
     }
     for (; run->printed < count; run->printed++)
     {
-        char text[2048];
         struct rfn_finding finding;
         if (rfn_check_finding(run->check, run->printed, &finding) == RFN_OK)
         {
-            rfn_finding_text(&finding, text, sizeof(text));
-            printf("%s", text);
+            findings_print("", &finding);
         }
     }
     run->report.findings = count;

@@ -163,7 +163,9 @@ def check_page(check, program, folder):
         check.due("all nodes are in it", got.count.get("rect") == nodes > 0, got.count)
         check.due("all edges are in it", got.count.get("path") == edges > 0, got.count)
         check.due("what is wrong is marked in place", got.bad == bad, got.bad)
-        check.due("nothing is fetched", all(re.match("#f[0-9]+$", x) for x in got.links))
+        check.due("nothing is fetched",
+                  all(re.match("#(f[0-9]+|n[0-9]+-[0-9]+)$", x) for x in got.links))
+        check.due("both ways are there", len(got.links) == 2 * bad, got.links)
         status, said = run(program, "--json", report, "--html", page, snapshot,
                            words=["graph", "lint"])
         check.due("lint of the saved graph", status == (3 if name else 0), said)
@@ -185,6 +187,113 @@ def check_hostile(check, program, folder):
         got = Page(file.read())
     check.due("it brings no tags: %s" % got.count,
               not got.wrong and "script" not in got.count and got.count.get("svg") == 1)
+
+
+def pageable(at, touched=4096):
+    """The accesses of a copy from host memory."""
+    def one(name, access, address, kind):
+        return {"name": name, "access": access, "bytes": touched, "rows": 1,
+                "row_bytes": touched, "pointer": {"address": hex(address), "kind": kind}}
+    return [one("dst", "write", 0x7f0000000000 + at, "device"),
+            one("src", "read", at, "pageable")]
+
+
+def graphs_of_others(nodes):
+    return {"format": "refrain graphs", "version": 1, "graphs": [
+        {"name": "one", "device": "cuda", "nodes": [{"type": "kernel", "name": "k"}]},
+        {"name": "two", "device": "cuda", "nodes": nodes}]}
+
+
+def check_without_sites(check, program, folder):
+    """Graphs of others have no call sites; what is wrong is found and marked all the same."""
+    page, snapshot, report, sarif, accepted = (
+        os.path.join(folder, n) for n in ("o.html", "o.json", "or", "os.sarif", "ob"))
+    child = {"name": "", "device": "cuda", "nodes": [
+        {"type": "kernel", "name": "k"},
+        {"type": "memcpy", "name": "memcpy", "accesses": pageable(0x30000)}]}
+    write(snapshot, graphs_of_others([
+        {"type": "kernel", "name": "void " + "\u20ac" * 40},
+        {"type": "memcpy", "name": "memcpy", "accesses": pageable(0x10000)},
+        {"type": "memcpy", "name": "memcpy", "accesses": pageable(0x20000)},
+        {"type": "child", "name": "child", "child": child}]))
+    files = ["--html", page, "--json", report, "--sarif", sarif, "--write-baseline", accepted]
+    status, said = run(program, words=["graph", "lint", snapshot] + files)
+    check.due("it has findings", status == 3, said)
+    found = read(report)["findings"]
+    check.due("each copy is one", [f["node"] for f in found] == [1, 2, 3], found)
+    places = [r["locations"][0]["logicalLocations"][0]["fullyQualifiedName"]
+              for r in read(sarif)["runs"][0]["results"]]
+    check.due("with its place", places == ["memcpy (node %d)" % i for i in (1, 2, 3)], places)
+    with open(page, encoding="utf-8") as file:
+        text = file.read()
+    got = Page(text)
+    check.due("the page closes what it opens: %s" % got.wrong, not got.wrong)
+    check.due("a picture a graph, and the child's", got.count.get("svg") == 3, got.count)
+    check.due("marked in place, in their own graph",
+              re.findall('class="bad" id="(n[0-9-]+)"', text) == ["n1-1", "n1-2", "n1-3"])
+    baseline = read(accepted)
+    check.due("lint writes a baseline", len(baseline["accepted"]) == 1, baseline)
+    baseline["accepted"][0]["reason"] = "theirs"
+    write(accepted, baseline)
+    status, said = run(program, words=["graph", "lint", snapshot, "--baseline", accepted])
+    check.due("and reads it", status == 0 and "3 of the findings" in said, said)
+
+
+def check_utf8(check, program, folder):
+    """Sentences are cut at a byte: what is written is UTF-8 all the same."""
+    page, snapshot, report, sarif = (
+        os.path.join(folder, n) for n in ("u.html", "u.json", "ur", "us.sarif"))
+    for i in range(4):
+        name = "x" * i + "\u00e4\u20ac\U0001f600" * 150
+        write(snapshot, graphs_of_others([
+            {"type": "kernel", "name": name},
+            {"type": "host", "name": name, "file": "a b%.c", "line": 7, "region": name}]))
+        status, said = run(program, words=["graph", "lint", "--html", page, "--json", report,
+                                           "--sarif", sarif, snapshot])
+        check.due("long names are cut", status == 3, said)
+        check.due("and written", len(read(report)["findings"]) == 1)
+        place = read(sarif)["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
+        check.due("a URI", place["artifactLocation"]["uri"] == "a%20b%25.c", place)
+        with open(page, encoding="utf-8") as file:
+            check.due("the page closes", not Page(file.read()).wrong)
+
+
+def check_command(check, program, folder):
+    """What people type: options behind files, links, a file that is read and written."""
+    snapshot, other, link, far, out = (os.path.join(folder, n)
+                                       for n in ("g.json", "h.json", "link", "far", "out"))
+    graphs = graphs_of_others([{"type": "kernel", "name": "k"}])
+    write(snapshot, graphs)
+    write(other, graphs)
+    for words, due, part in [
+            (["lint", snapshot, "--json", out], 0, "0 findings"),
+            (["lint", snapshot, "--jsn", out], 2, "no option '--jsn'"),
+            (["diff", snapshot, other, "--moved"], 0, "0 findings"),
+            (["diff", snapshot, other, "--mvd"], 2, "the nearest is '--moved'"),
+            (["diff", snapshot], 2, "two files, not 1"),
+            (["dump", snapshot, "--all"], 2, "no option --all"),
+            (["dump", "--help"], 0, "usage"), (["diff", "--help"], 0, "usage"),
+            (["lint", "--help"], 0, "usage"),
+            (["snapshot", "--geometry", "tiny"], 2, "the file comes first"),
+            (["lint", "--json", snapshot, snapshot], 2, "would be overwritten"),
+            (["lint", "--html", folder + "/./g.json", snapshot], 2, "would be overwritten"),
+            (["lint", "--html", out, "--json", folder + "/./out", snapshot], 2, "two outputs")]:
+        status, said = run(program, words=["graph"] + words)
+        check.due("graph %s" % " ".join(words), status == due and part in said, said)
+        check.due("what was read is there", read(snapshot) == graphs)
+    os.symlink(out, link)
+    os.chmod(out, 0o640)
+    for path in (link, out):
+        status, said = run(program, words=["graph", "lint", snapshot, "--json", path])
+        check.due("through a link", status == 0 and os.path.islink(link), said)
+        check.due("the mode is kept", os.stat(out).st_mode & 0o777 == 0o640)
+    os.symlink(os.path.join(folder, "no", "such"), far)
+    status, said = run(program, words=["graph", "lint", snapshot, "--json", far])
+    check.due("a link that leads nowhere", status == 1 and "far" in said, said)
+    status, said = run(program, "--json", "/dev/full")
+    check.due("a full disk", status == 1 and "No space left" in said, said)
+    left = [n for n in os.listdir(folder) if n.endswith(".tmp")]
+    check.due("nothing is left: %s" % left, not left)
 
 
 def check_more(check, program):
@@ -237,6 +346,9 @@ def main():
             check_refused(check, sys.argv[1], folder)
             check_page(check, sys.argv[1], folder)
             check_hostile(check, sys.argv[1], folder)
+            check_without_sites(check, sys.argv[1], folder)
+            check_utf8(check, sys.argv[1], folder)
+            check_command(check, sys.argv[1], folder)
             check_more(check, sys.argv[1])
     for problem in check.problems:
         print("FAIL", problem)
