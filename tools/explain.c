@@ -1,4 +1,5 @@
 /* refrain explain CAP003: a rule in words; without a rule, all of them in a line each. */
+#include "tools/catalogue.h"
 #include "tools/cli.h"
 #include "tools/tool.h"
 #include <refrain/check.h>
@@ -17,16 +18,60 @@ static const char *confidence_of(const struct rfn_rule_info *rule)
     return rule->confidence == RFN_PROVED ? "proved" : "heuristic";
 }
 
+static enum rfn_rule rule_of(const struct rfn_rule_info *rule)
+{
+    return (enum rfn_rule)(rule - rfn_rule_query((enum rfn_rule)0));
+}
+
 static void explain(const struct rfn_rule_info *rule)
 {
     printf("%s %s: %s, %s\n\n", rule->id, rule->name, severity_of(rule),
            confidence_of(rule));
     printf("  What   %s.\n", rule->why);
     printf("  Fix    %s.\n", rule->fix);
+    const char *where = rule_devices_why(rule_of(rule));
+    if (where != NULL)
+    {
+        printf("  Where  %s.\n", where);
+    }
     printf(
         "  Proof  tests/capture/cap%s_bad.c does it and is told; cap%s_good.c does it\n"
         "         right and is not.\n",
         rule->id + 3, rule->id + 3);
+}
+
+static void explain_uncovered(const struct uncovered *rule)
+{
+    printf("%s %s: not covered\n\n", rule->id, rule->name);
+    printf("  What   %s.\n", rule->what);
+    printf("  Why    it is not covered: %s.\n", rule->reason);
+}
+
+/* TOOL_OK, or an exit status after an error line that has the nearest name. */
+static int find(const char *word, const struct rfn_rule_info **ret_rule,
+                const struct uncovered **ret_uncovered)
+{
+    struct cli_nearest nearest;
+    cli_nearest_init(&nearest, word);
+    *ret_rule = NULL;
+    *ret_uncovered = NULL;
+    for (int i = 0; i < RFN_RULES + UNCOVERED; i++)
+    {
+        const struct rfn_rule_info *rule = rfn_rule_query((enum rfn_rule)i);
+        const struct uncovered *other = rule != NULL ? NULL : &uncovered[i - RFN_RULES];
+        const char *id = rule != NULL ? rule->id : other->id;
+        const char *name = rule != NULL ? rule->name : other->name;
+        if (strcasecmp(word, id) == 0 || strcmp(word, name) == 0)
+        {
+            *ret_rule = rule;
+            *ret_uncovered = other;
+            return TOOL_OK;
+        }
+        cli_nearest_try(&nearest, id);
+        cli_nearest_try(&nearest, name);
+    }
+    tool_error("no rule '%s'; the nearest is '%s'", word, nearest.best);
+    return TOOL_ARGUMENTS;
 }
 
 static void list(void)
@@ -37,6 +82,12 @@ static void list(void)
         printf("%s  %-20s %-8s %-10s %s\n", rule->id, rule->name, severity_of(rule),
                confidence_of(rule), rule->why);
     }
+    for (int i = 0; i < UNCOVERED; i++)
+    {
+        const struct uncovered *rule = &uncovered[i];
+        printf("%s  %-20s %-8s %-10s %s\n", rule->id, rule->name, "-", "-", rule->what);
+    }
+    printf("- : not covered; `refrain explain RULE` says why\n");
 }
 
 int explain_main(int argc, char **argv)
@@ -53,25 +104,22 @@ int explain_main(int argc, char **argv)
     }
     for (int i = 1; i < argc; i++)
     {
-        struct cli_nearest nearest;
-        const struct rfn_rule_info *found = NULL;
-        cli_nearest_init(&nearest, argv[i]);
-        for (int r = 0; r < RFN_RULES && found == NULL; r++)
+        const struct rfn_rule_info *rule;
+        const struct uncovered *other;
+        int status = find(argv[i], &rule, &other);
+        if (status != TOOL_OK)
         {
-            const struct rfn_rule_info *rule = rfn_rule_query((enum rfn_rule)r);
-            found = strcasecmp(argv[i], rule->id) == 0 || strcmp(argv[i], rule->name) == 0
-                        ? rule
-                        : NULL;
-            cli_nearest_try(&nearest, rule->id);
-            cli_nearest_try(&nearest, rule->name);
-        }
-        if (found == NULL)
-        {
-            tool_error("no rule '%s'; the nearest is '%s'", argv[i], nearest.best);
-            return TOOL_ARGUMENTS;
+            return status;
         }
         printf("%s", i > 1 ? "\n" : "");
-        explain(found);
+        if (rule != NULL)
+        {
+            explain(rule);
+        }
+        else
+        {
+            explain_uncovered(other);
+        }
     }
     return TOOL_OK;
 }

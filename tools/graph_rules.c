@@ -1,5 +1,6 @@
 /* refrain graph rules: each rule with its class and the programs that show that it speaks where it
  * should and is silent where it should. */
+#include "tools/catalogue.h"
 #include "tools/cli.h"
 #include "tools/counts.h"
 #include "tools/tool.h"
@@ -71,8 +72,8 @@ static void evidence(const struct rfn_rule_info *rule, const struct counts_row *
 
 static void print_text(const struct counts_row *rows, int counted)
 {
-    printf("%-7s %-20s %-8s %-10s%s%s\n", "rule", "name", "severity", "class",
-           counted ? "fired   silent  " : "", "programs (tests/capture)");
+    printf("%-7s %-20s %-8s %-9s %-7s %s%s\n", "rule", "name", "severity", "class",
+           "device", counted ? "fired   silent  " : "", "programs (tests/capture)");
     int proved = 0;
     int shown = 0;
     for (int i = 0; i < RFN_RULES; i++)
@@ -101,13 +102,26 @@ static void print_text(const struct counts_row *rows, int counted)
             snprintf(counts, sizeof(counts), "%-7s %-7s ", "-", "-");
         }
         proved += rule->confidence == RFN_PROVED;
-        printf("%-7s %-20s %-8s %-10s%s%s\n", rule->id, rule->name, severity_name(rule),
-               class_name(rule), counts, programs);
+        printf("%-7s %-20s %-8s %-9s %-7s %s%s\n", rule->id, rule->name,
+               severity_name(rule), class_name(rule), rule_devices((enum rfn_rule)i),
+               counts, programs);
     }
-    printf("%d rules, %d proved, %d heuristic", RFN_RULES, proved, RFN_RULES - proved);
+    printf("\n");
+    for (int i = 0; i < UNCOVERED; i++)
+    {
+        printf("%-7s %-20s not covered: %s\n", uncovered[i].id, uncovered[i].name,
+               uncovered[i].reason);
+    }
+    printf("\n%d rules, %d proved, %d heuristic, %d not covered", RFN_RULES + UNCOVERED,
+           proved, RFN_RULES - proved, UNCOVERED);
     if (counted)
     {
         printf("; %d fired in every bad program and silent in every good one", shown);
+    }
+    else
+    {
+        printf("; --counts FILE shows how often they fired (tools/test writes "
+               "rule-counts.tsv)");
     }
     printf("\n");
 }
@@ -144,7 +158,8 @@ static void print_json(const struct counts_row *rows)
         print_string("id", rule->id, ", ");
         print_string("name", rule->name, ", ");
         print_string("severity", severity_name(rule), ", ");
-        print_string("class", class_name(rule), ",\n   ");
+        print_string("class", class_name(rule), ", ");
+        print_string("device", rule_devices((enum rfn_rule)i), ",\n   ");
         print_string("why", rule->why, ",\n   ");
         print_string("fix", rule->fix, ",\n   ");
         print_string("programs", programs, "");
@@ -153,6 +168,16 @@ static void print_json(const struct counts_row *rows)
             printf(", \"%s\": %d", name[k], row->count[k]);
         }
         printf("}%s\n", i + 1 < RFN_RULES ? "," : "");
+    }
+    printf("], \"not_covered\": [\n");
+    for (int i = 0; i < UNCOVERED; i++)
+    {
+        printf("  {");
+        print_string("id", uncovered[i].id, ", ");
+        print_string("name", uncovered[i].name, ",\n   ");
+        print_string("why", uncovered[i].what, ",\n   ");
+        print_string("reason", uncovered[i].reason, "");
+        printf("}%s\n", i + 1 < UNCOVERED ? "," : "");
     }
     printf("]}\n");
 }

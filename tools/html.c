@@ -108,7 +108,7 @@ static void put_finding(FILE *file, const struct html_page *page, int32_t i)
     {
         fprintf(file, ":%d", x->line);
     }
-    fprintf(file, "</code><br>");
+    fprintf(file, "</code>%s", x->region[0] != '\0' ? "<br>" : "");
     put_text(file, x->region);
     put_way(file, page, f);
     fprintf(file, "</td><td>");

@@ -296,6 +296,28 @@ def check_command(check, program, folder):
     check.due("nothing is left: %s" % left, not left)
 
 
+def check_rules(check, program):
+    """Each rule of the catalogue is there or not covered, and can be asked for."""
+    status, said = run(program, words=["graph", "rules", "--json"])
+    rules = json.loads(said)
+    ids = [r["id"] for r in rules["rules"] + rules["not_covered"]]
+    check.due("57 rules", sorted(ids) == ["CAP%03d" % i for i in range(1, 58)], ids)
+    names = [r["name"] for r in rules["rules"] + rules["not_covered"]]
+    check.due("each has a name", len(set(names)) == 57)
+    status, text = run(program, words=["graph", "rules"])
+    status, all_of_them = run(program, words=["explain"])
+    for r in rules["not_covered"]:
+        status, said = run(program, words=["explain", r["name"]])
+        check.due("explain %s" % r["id"], status == 0 and "not covered" in said and
+                  r["reason"] in said, said)
+        check.due("%s in both lists" % r["id"], r["reason"] in text and r["id"] in all_of_them)
+    for name, part in [("cap017", "host device"), ("CAP040", "CUDA device")]:
+        status, said = run(program, words=["explain", name])
+        check.due("explain %s" % name, status == 0 and part in said, said)
+    status, said = run(program, words=["explain", "CAP099"])
+    check.due("no such rule", status == 2 and "no rule 'CAP099'" in said, said)
+
+
 def check_more(check, program):
     status, said = run(program, "--check")
     check.due("--check finds nothing of ours", status == 0 and
@@ -349,6 +371,7 @@ def main():
             check_without_sites(check, sys.argv[1], folder)
             check_utf8(check, sys.argv[1], folder)
             check_command(check, sys.argv[1], folder)
+            check_rules(check, sys.argv[1])
             check_more(check, sys.argv[1])
     for problem in check.problems:
         print("FAIL", problem)
