@@ -210,7 +210,8 @@ def check_without_sites(check, program, folder):
         os.path.join(folder, n) for n in ("o.html", "o.json", "or", "os.sarif", "ob"))
     child = {"name": "", "device": "cuda", "nodes": [
         {"type": "kernel", "name": "k"},
-        {"type": "memcpy", "name": "memcpy", "accesses": pageable(0x30000)}]}
+        {"type": "memcpy", "name": "memcpy", "opaque": 1, "why": "slices",
+         "accesses": pageable(0x30000)}]}
     write(snapshot, graphs_of_others([
         {"type": "kernel", "name": "void " + "\u20ac" * 40},
         {"type": "memcpy", "name": "memcpy", "accesses": pageable(0x10000)},
@@ -219,6 +220,8 @@ def check_without_sites(check, program, folder):
     files = ["--html", page, "--json", report, "--sarif", sarif, "--write-baseline", accepted]
     status, said = run(program, words=["graph", "lint", snapshot] + files)
     check.due("it has findings", status == 3, said)
+    check.due("and a node that nobody can read",
+              "not looked into: memcpy (node 1): slices" in said, said)
     found = read(report)["findings"]
     check.due("each copy is one", [f["node"] for f in found] == [1, 2, 3], found)
     places = [r["locations"][0]["logicalLocations"][0]["fullyQualifiedName"]
