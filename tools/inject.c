@@ -93,7 +93,7 @@ static const struct inject mistakes[] = {
     { .name = "host-scalar-tensor",
       .rule = RFN_CAP057,
       .captured = plant_host_scalar_tensor },
-    { .name = "corrupt-workspace", .rule = RFN_RULES, .replayed = corrupt_workspace },
+    { .name = "corrupt-workspace", .rule = RFN_CAP031, .replayed = corrupt_workspace },
 };
 #define MISTAKES (sizeof(mistakes) / sizeof(mistakes[0]))
 
@@ -123,8 +123,6 @@ void inject_list(void)
 {
     for (size_t i = 0; i < MISTAKES; i++)
     {
-        const struct rfn_rule_info *rule = rfn_rule_query(mistakes[i].rule);
-        printf("%-21s %s\n", mistakes[i].name,
-               rule != NULL ? rule->id : "bit_equal (--verify)");
+        printf("%-21s %s\n", mistakes[i].name, rfn_rule_query(mistakes[i].rule)->id);
     }
 }

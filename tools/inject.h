@@ -7,7 +7,7 @@
 struct inject
 {
     const char *name;
-    enum rfn_rule rule;     /* that finds it; RFN_RULES: the verification does */
+    enum rfn_rule rule;     /* that finds it */
     engine_plant *captured; /* called inside the first capture, or NULL */
     engine_plant *launched; /* called once behind the first launch of a step, or NULL */
     /* Called between a verified replay and its comparison, or NULL. */

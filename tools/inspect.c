@@ -137,11 +137,39 @@ static int judge(struct run *run)
     return TOOL_OK;
 }
 
+/* What the verification saw is a finding like others, for the files too. */
+static void take_mismatches(struct run *run)
+{
+    const struct verify *verify = &run->verify;
+    const struct rfn_rule_info *rule = rfn_rule_query(RFN_CAP031);
+    char why[512];
+    struct rfn_finding finding = { .rule = RFN_CAP031,
+                                   .severity = rule->severity,
+                                   .confidence = rule->confidence,
+                                   .file = "",
+                                   .region = "decode step",
+                                   .api = "ladder_replay",
+                                   .count = verify->mismatches,
+                                   .why = why,
+                                   .fix = rule->fix,
+                                   .driver = "" };
+    if (verify->mismatches > 0)
+    {
+        snprintf(
+            why, sizeof(why),
+            "in %lld verified steps %lld outputs or cache rows differ; the first that "
+            "was wrong: %s",
+            (long long)verify->steps, (long long)verify->mismatches, verify->first);
+        report(&run->findings, &finding);
+    }
+}
+
 int run_inspect(struct run *run)
 {
     int status = TOOL_OK;
     run_print_findings(run);
     findings_take(&run->findings, run->check);
+    take_mismatches(run);
     if (run->options.check || run->output[RUN_SNAPSHOT].file != NULL ||
         run->files.output[FILES_HTML].file != NULL)
     {

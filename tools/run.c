@@ -194,12 +194,10 @@ static int look_for_faults(struct run *run)
 /* Whether the rule that a planted mistake breaks has spoken. */
 static int is_found(const struct run *run)
 {
-    struct rfn_finding finding;
-    int found = run->inject->rule == RFN_RULES && run->verify.mismatches > 0;
-    for (int32_t i = 0; !found && i < run->report.findings; i++)
+    int found = 0;
+    for (int32_t i = 0; !found && i < run->findings.count; i++)
     {
-        found = rfn_check_finding(run->check, i, &finding) == RFN_OK &&
-                finding.rule == run->inject->rule;
+        found = run->findings.item[i].finding.rule == run->inject->rule;
     }
     return found;
 }

@@ -183,7 +183,7 @@ def verified_steps(check):
 RULES = {"host-sync": "CAP001", "sync-copy": "CAP002", "pageable-copy": "CAP003",
          "stray-stream": "CAP004", "alloc-in-region": "CAP009", "early-host-read": "CAP017",
          "cache-transpose-copy": "CAP056", "host-scalar-tensor": "CAP057",
-         "corrupt-workspace": "bit_equal"}
+         "corrupt-workspace": "CAP031"}
 
 
 def mistakes(check):
@@ -196,10 +196,10 @@ def mistakes(check):
         lines = file.read().splitlines()
     small = SMALL + ["--batch", 4, "--steps", 16]
     for name, rule in rows.items():
-        if rule == "bit_equal":
+        if rule == "CAP031":
             got = check.totals(small + ["--inject", name], FINDINGS, "bit_equal false",
-                               r"top-k slots\[0\]\[0\]")
-            check.due(got, bit_equal=False, findings=0)
+                               r"error CAP031 .*top-k slots\[0\]\[0\]")
+            check.due(got, bit_equal=False, findings=1)
             continue
         refused = name in ("host-sync", "alloc-in-region")
         for sched in ("fifo", "lazy"):

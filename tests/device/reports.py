@@ -321,6 +321,14 @@ def check_rules(check, program):
     check.due("no such rule", status == 2 and "no rule 'CAP099'" in said, said)
 
 
+def check_verified(check, program, folder):
+    """A replay that differs is a finding in the files, not in the exit status alone."""
+    path = os.path.join(folder, "v.sarif")
+    status, said = run(program, "--inject", "corrupt-workspace", "--sarif", path)
+    results = [r["ruleId"] for r in read(path)["runs"][0]["results"]]
+    check.due("a replay that differs", status == 3 and results == ["CAP031"], said)
+
+
 def check_more(check, program):
     status, said = run(program, "--check")
     check.due("--check finds nothing of ours", status == 0 and
@@ -375,6 +383,7 @@ def main():
             check_utf8(check, sys.argv[1], folder)
             check_command(check, sys.argv[1], folder)
             check_rules(check, sys.argv[1])
+            check_verified(check, sys.argv[1], folder)
             check_more(check, sys.argv[1])
     for problem in check.problems:
         print("FAIL", problem)
