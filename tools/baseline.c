@@ -1,7 +1,9 @@
 #include "tools/baseline.h"
+#include "tools/cli.h"
 #include "tools/text.h"
 #include "tools/tool.h"
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,6 +53,27 @@ static int is_known(const struct baseline *baseline, const char *fingerprint)
     return known;
 }
 
+/* An entry that begins with no rule would accept nothing, without a word. */
+static int has_rule(const char *path, size_t i, const char *fingerprint)
+{
+    struct cli_nearest nearest;
+    char id[24];
+    snprintf(id, sizeof(id), "%.*s", (int)strcspn(fingerprint, ":"), fingerprint);
+    cli_nearest_init(&nearest, id);
+    for (int r = 0; r < RFN_RULES; r++)
+    {
+        const char *known = rfn_rule_query((enum rfn_rule)r)->id;
+        if (strcmp(known, id) == 0)
+        {
+            return 1;
+        }
+        cli_nearest_try(&nearest, known);
+    }
+    tool_error("%s: entry %zu: no rule '%s'; the nearest is '%s'", path, i + 1, id,
+               nearest.best);
+    return 0;
+}
+
 static int add(const char *path, size_t i, json_t *from, struct baseline *ret)
 {
     const char *fingerprint = NULL;
@@ -66,6 +89,10 @@ static int add(const char *path, size_t i, json_t *from, struct baseline *ret)
     {
         tool_error("%s: entry %zu, %s: accepted without a reason", path, i + 1,
                    fingerprint);
+        return TOOL_ARGUMENTS;
+    }
+    if (!has_rule(path, i, fingerprint))
+    {
         return TOOL_ARGUMENTS;
     }
     if (is_known(ret, fingerprint))

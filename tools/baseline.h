@@ -25,7 +25,7 @@ struct baseline
 };
 
 /* Reads a file. Returns an exit status, after one error line that names the entry: no JSON,
- * another version, a fingerprint twice, an entry without a reason. */
+ * another version, a fingerprint twice or of no rule, an entry without a reason. */
 int baseline_read(const char *path, struct baseline *ret_baseline);
 void baseline_free(struct baseline *baseline);
 

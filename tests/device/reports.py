@@ -99,6 +99,8 @@ def check_refused(check, program, folder):
             ("another version", dict(good, refrain_baseline=2), "version 2"),
             ("cut off", json.dumps(good)[:-3], "bad:1"),
             ("no baseline", {"accepted": []}, "no baseline"),
+            ("no rule", dict(good, accepted=[dict(one, fingerprint="CAP0O2:a.c:copy_sync")]),
+             "entry 1: no rule 'CAP0O2'; the nearest is 'CAP002'"),
             ("no list", dict(good, accepted=3), "no list"),
             ("twice", dict(good, accepted=[one, one]), "entry 2"),
             ("a blank reason", dict(good, accepted=[dict(one, reason=" ")]), "entry 1"),
