@@ -12,6 +12,7 @@
 #define TOP 30
 #define LEFT 60
 #define LANES_MAX 64
+#define NOTE_BYTES 76
 #define NAME_BYTES 29 /* of a node's box, where a rule has room too */
 #define NOTES 520     /* regions and places, to the right of all streams */
 
@@ -211,7 +212,7 @@ static void put_node(FILE *file, const struct html_page *page, int32_t at,
     int32_t bad = finding_at(page, at, i);
     int x = LEFT + LANE * lane;
     int y = y_of(i);
-    char label[192];
+    char label[192], note[NOTE_BYTES + 1];
     rfn_image_label(n->name, label, sizeof(label));
     text_clean(label);
     if (bad >= 0)
@@ -266,6 +267,11 @@ static void put_node(FILE *file, const struct html_page *page, int32_t at,
         fprintf(file, "%s", n->region[0] != '\0' ? ", " : "");
         put_text(file, n->file);
         fprintf(file, ":%d", n->line);
+    }
+    else if (n->region[0] == '\0' && name[bytes] != '\0') /* all of a name that was cut */
+    {
+        snprintf(note, sizeof(note), "%.*s", (int)text_fit(name, NOTE_BYTES), name);
+        put_text(file, note);
     }
     fprintf(file, "</text>\n");
 }

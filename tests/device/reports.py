@@ -234,6 +234,8 @@ def check_without_sites(check, program, folder):
     got = Page(text)
     check.due("the page closes what it opens: %s" % got.wrong, not got.wrong)
     check.due("a picture a graph, and the child's", got.count.get("svg") == 3, got.count)
+    check.due("a name that was cut stands beside its box",
+              text.count(">void " + "\u20ac" * 23 + "<") == 1)
     check.due("marked in place, in their own graph",
               re.findall('class="bad" id="(n[0-9-]+)"', text) == ["n1-1", "n1-2", "n1-3"])
     baseline = read(accepted)
