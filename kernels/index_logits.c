@@ -1,4 +1,5 @@
 /* index_logits: scores of every cached token against each query token. */
+#include "kernels/bounds.h"
 #include "kernels/isa.h"
 #include "kernels/num.h"
 #include "kernels/op.h"
@@ -29,6 +30,13 @@ static const struct rfn_operand operands[] = {
     { "lens", offsetof(ARGS, lens), RFN_OPERAND_TENSOR, RFN_READ, 0, I32, "T", 0 },
     { "live", offsetof(ARGS, live), RFN_OPERAND_TENSOR, RFN_READ, 1, I32, "1", 0 },
     { "logits", offsetof(ARGS, logits), RFN_OPERAND_TENSOR, RFN_WRITE, 0, F32, "T,S", 0 },
+    { "bounds", offsetof(ARGS, bounds.header), RFN_OPERAND_TENSOR, RFN_READ, 1,
+      RFN_DTYPE_BIT(RFN_I64), "8", 0 },
+};
+
+static const struct rfn_scalar scalars[] = {
+    { "bounds.rows", offsetof(ARGS, bounds.rows), sizeof(int64_t), 0 },
+    { "bounds.next_n", offsetof(ARGS, bounds.next_n), sizeof(int32_t), 0 },
 };
 
 static enum rfn_status check(const void *v)
@@ -40,7 +48,7 @@ static enum rfn_status check(const void *v)
                         HEADS_MAX);
     if (D != DIM)
         return RFN_FAIL(RFN_INVALID, "q8: D = %lld, but %d is needed", D, DIM);
-    return RFN_OK;
+    return rfn_bounds_check(&a->bounds, a->q8.shape[0]);
 }
 
 /* ---- inner kernels, one instance for each instruction set ---------------------------- */
@@ -265,6 +273,9 @@ static void score_chunk(void *ctx, int64_t u)
 static void host(const void *v, const struct rfn_host_env *env)
 {
     const ARGS *a = v;
+    const struct rfn_bound_set own = rfn_bounds_of_logits(a);
+    if (!rfn_bounds_hold(&a->bounds, &own, "index_logits", env->fault))
+        return;
     int64_t rows = rfn_live_rows(&a->live, a->q8.shape[0]), most = 0;
     for (int64_t t = 0; t < rows; t++)
         most = length_of(a, t) > most ? length_of(a, t) : most;
@@ -293,6 +304,8 @@ const struct rfn_op rfn_op_index_logits = {
     .args_bytes = sizeof(ARGS),
     .operand = operands,
     .operands = RFN_COUNT(operands),
+    .scalar = scalars,
+    .scalars = RFN_COUNT(scalars),
     .check = check,
     .host = host,
 #if RFN_CUDA

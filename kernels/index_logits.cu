@@ -116,6 +116,7 @@ enum rfn_status rfn_index_logits_cuda(const void *args, const struct rfn_plan_en
     rfn_plan_param(n, "request", RFN_PARAM_READ, a->request.data);
     rfn_plan_param(n, "lens", RFN_PARAM_READ, a->lens.data);
     rfn_plan_param(n, "live", RFN_PARAM_READ, a->live.data);
+    rfn_plan_bounds(n, env, &a->bounds);
     rfn_plan_param(n, "logits", RFN_PARAM_WRITE, a->logits.data);
     rfn_plan_param(n, "q8.row", RFN_PARAM_CONST, a->q8.stride[0]);
     rfn_plan_param(n, "q8.head", RFN_PARAM_CONST, a->q8.stride[1]);
@@ -135,6 +136,7 @@ enum rfn_status rfn_index_logits_cuda(const void *args, const struct rfn_plan_en
     rfn_plan_param(n, "fault.op", RFN_PARAM_CONST, check ? "index_logits" : NULL);
     rfn_plan_param(n, "fault.table", RFN_PARAM_CONST, check ? "table" : NULL);
     rfn_plan_param(n, "fault.request", RFN_PARAM_CONST, check ? "request" : NULL);
+    rfn_plan_bounds_own(n, env, rfn_bounds_of_logits(a));
     return RFN_OK;
 }
 }

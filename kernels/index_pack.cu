@@ -3,6 +3,7 @@
  *
  * Eight lanes a row of 128: 32 bytes in, 16 out a lane.
  */
+#include "kernels/cuda/bounds.cuh"
 #include "kernels/cuda/edge.cuh"
 #include "kernels/cuda/fault.cuh"
 #include "kernels/cuda/plan.cuh"
@@ -20,16 +21,20 @@ constexpr float DEFAULT_FLOOR = 1e-4f; /* RFN_INDEX_FLOOR */
 
 __global__ void __launch_bounds__(THREADS)
     index_pack_kernel(const uint16_t *k, const int64_t *slots, const int32_t *live,
-                      unsigned char *pool, int64_t k_stride, int32_t T,
-                      const struct rfn_pool_map map, const struct rfn_scaling_cuda how,
-                      struct rfn_fault *fault, const char *name, const char *k_name,
-                      const char *slots_name)
+                      const int64_t *bounds, unsigned char *pool, int64_t k_stride,
+                      int32_t T, const struct rfn_pool_map map,
+                      const struct rfn_scaling_cuda how, struct rfn_fault *fault,
+                      const char *name, const char *k_name, const char *slots_name,
+                      const __grid_constant__ struct rfn_bound_set bounds_own,
+                      const char *bound_names)
 {
     uint32_t lane = threadIdx.x % LANES;
     int32_t own = threadIdx.x / LANES;
     int32_t first = (int32_t)(blockIdx.x * ROWS);
     int32_t t = first + own;
     rfn_edge_wait();
+    if (!rfn_bounds_hold_cuda(bounds, bounds_own, fault, name, bound_names))
+        return;
 
     struct rfn_bf16x16 x = {};
     if (t < T)
@@ -94,6 +99,7 @@ enum rfn_status rfn_index_pack_cuda(const void *args, const struct rfn_plan_env 
     rfn_plan_param(n, "k", RFN_PARAM_READ, a->k.data);
     rfn_plan_param(n, "slots", RFN_PARAM_READ, a->slots.data);
     rfn_plan_param(n, "live", RFN_PARAM_READ, a->live.data);
+    rfn_plan_bounds(n, env, &a->bounds);
     rfn_plan_param(n, "pool", RFN_PARAM_READ_WRITE, a->pool.data);
     rfn_plan_param(n, "k.stride", RFN_PARAM_CONST, a->k.stride[0]);
     rfn_plan_param(n, "T", RFN_PARAM_CONST, (int32_t)T);
@@ -103,6 +109,7 @@ enum rfn_status rfn_index_pack_cuda(const void *args, const struct rfn_plan_env 
     rfn_plan_param(n, "fault.op", RFN_PARAM_CONST, check ? "index_pack" : NULL);
     rfn_plan_param(n, "fault.k", RFN_PARAM_CONST, check ? "k" : NULL);
     rfn_plan_param(n, "fault.slots", RFN_PARAM_CONST, check ? "slots" : NULL);
+    rfn_plan_bounds_own(n, env, rfn_bounds_of_pool(&a->bounds, T, &a->pool));
     return RFN_OK;
 }
 }

@@ -1,4 +1,5 @@
 /* index_query_pack: quantises indexer queries and folds all scales into the weights. */
+#include "kernels/bounds.h"
 #include "kernels/parallel.h"
 #include "kernels/quant.h"
 
@@ -20,10 +21,14 @@ static const struct rfn_operand operands[] = {
       "T,H,D", 16 },
     { "w8", offsetof(ARGS, w8), RFN_OPERAND_TENSOR, RFN_WRITE, 0, RFN_DTYPE_BIT(RFN_F32),
       "T,H", 0 },
+    { "bounds", offsetof(ARGS, bounds.header), RFN_OPERAND_TENSOR, RFN_READ, 1,
+      RFN_DTYPE_BIT(RFN_I64), "8", 0 },
 };
 
 static const struct rfn_scalar scalars[] = {
     { "scale", offsetof(ARGS, scale), sizeof(enum rfn_scale), 0 },
+    { "bounds.rows", offsetof(ARGS, bounds.rows), sizeof(int64_t), 0 },
+    { "bounds.next_n", offsetof(ARGS, bounds.next_n), sizeof(int32_t), 0 },
 };
 
 static enum rfn_status check(const void *v)
@@ -35,7 +40,8 @@ static enum rfn_status check(const void *v)
                         HEADS_MAX);
     if (D != DIM)
         return RFN_FAIL(RFN_INVALID, "q: D = %lld, but %d is needed", D, DIM);
-    return rfn_scaling_check(a->scale, RFN_FLOOR_DEFAULT, 0);
+    enum rfn_status status = rfn_bounds_check(&a->bounds, a->q.shape[0]);
+    return status == RFN_OK ? rfn_scaling_check(a->scale, RFN_FLOOR_DEFAULT, 0) : status;
 }
 
 static float weight_of(const ARGS *a, int64_t t, int64_t h)
@@ -81,6 +87,9 @@ static void pack_one(void *ctx, int64_t t)
 static void host(const void *v, const struct rfn_host_env *env)
 {
     const ARGS *a = v;
+    const struct rfn_bound_set own = rfn_bounds_of_rows(&a->bounds, a->q.shape[0]);
+    if (!rfn_bounds_hold(&a->bounds, &own, "index_query_pack", env->fault))
+        return;
     struct rfn_fault seen = { 0 };
     struct run r = { a, env->fault ? &seen : NULL };
     rfn_parallel(env->threads, rfn_live_rows(&a->live, a->q.shape[0]), pack_one, &r);

@@ -3,6 +3,7 @@
  *
  * Eight lanes a head of 128: 32 bytes in, 16 out a lane.
  */
+#include "kernels/cuda/bounds.cuh"
 #include "kernels/cuda/edge.cuh"
 #include "kernels/cuda/fault.cuh"
 #include "kernels/cuda/plan.cuh"
@@ -20,19 +21,21 @@ constexpr uint32_t HEADS = 16; /* a block */
 constexpr uint32_t THREADS = LANES * HEADS;
 constexpr float FLOOR = 1e-4f; /* RFN_INDEX_FLOOR */
 
-__global__ void __launch_bounds__(THREADS)
-    index_query_pack_kernel(const uint16_t *q, const void *w, const int32_t *live,
-                            uint8_t *q8, float *w8, int64_t q_row, int64_t q_head,
-                            int64_t w_row, int64_t q8_row, int64_t q8_head,
-                            int64_t w8_row, int64_t T, int32_t H, int32_t w_is_bf16,
-                            float share, const struct rfn_scaling_cuda how,
-                            struct rfn_fault *fault, const char *name, const char *q_name)
+__global__ void __launch_bounds__(THREADS) index_query_pack_kernel(
+    const uint16_t *q, const void *w, const int32_t *live, const int64_t *bounds,
+    uint8_t *q8, float *w8, int64_t q_row, int64_t q_head, int64_t w_row, int64_t q8_row,
+    int64_t q8_head, int64_t w8_row, int64_t T, int32_t H, int32_t w_is_bf16, float share,
+    const struct rfn_scaling_cuda how, struct rfn_fault *fault, const char *name,
+    const char *q_name, const __grid_constant__ struct rfn_bound_set bounds_own,
+    const char *bound_names)
 {
     uint32_t lane = threadIdx.x % LANES;
     int64_t unit = (int64_t)blockIdx.x * HEADS + threadIdx.x / LANES;
     int64_t t = unit / H;
     int64_t h = unit - t * H;
     rfn_edge_wait();
+    if (!rfn_bounds_hold_cuda(bounds, bounds_own, fault, name, bound_names))
+        return;
 
     /* All is under way before the live count is looked at. */
     struct rfn_bf16x16 x = {};
@@ -89,6 +92,7 @@ enum rfn_status rfn_index_query_pack_cuda(const void *args,
     rfn_plan_param(n, "q", RFN_PARAM_READ, a->q.data);
     rfn_plan_param(n, "w", RFN_PARAM_READ, a->w.data);
     rfn_plan_param(n, "live", RFN_PARAM_READ, a->live.data);
+    rfn_plan_bounds(n, env, &a->bounds);
     rfn_plan_param(n, "q8", RFN_PARAM_WRITE, a->q8.data);
     rfn_plan_param(n, "w8", RFN_PARAM_WRITE, a->w8.data);
     rfn_plan_param(n, "q.stride[0]", RFN_PARAM_CONST, a->q.stride[0]);
@@ -105,6 +109,7 @@ enum rfn_status rfn_index_query_pack_cuda(const void *args,
     rfn_plan_param(n, "fault", RFN_PARAM_CONST, env->fault);
     rfn_plan_param(n, "fault.op", RFN_PARAM_CONST, check ? "index_query_pack" : NULL);
     rfn_plan_param(n, "fault.q", RFN_PARAM_CONST, check ? "q" : NULL);
+    rfn_plan_bounds_own(n, env, rfn_bounds_of_rows(&a->bounds, T));
     return RFN_OK;
 }
 }

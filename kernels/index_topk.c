@@ -1,4 +1,5 @@
 /* index_topk: exactly the K largest scores of each row, by a radix select on keys. */
+#include "kernels/bounds.h"
 #include "kernels/num.h"
 #include "kernels/op.h"
 #include "kernels/parallel.h"
@@ -22,11 +23,15 @@ static const struct rfn_operand operands[] = {
     { "slots", offsetof(ARGS, slots), RFN_OPERAND_TENSOR, RFN_WRITE, 1, I32, "T,K", 0 },
     { "positions", offsetof(ARGS, positions), RFN_OPERAND_TENSOR, RFN_WRITE, 1, I32,
       "T,K", 0 },
+    { "bounds", offsetof(ARGS, bounds.header), RFN_OPERAND_TENSOR, RFN_READ, 1,
+      RFN_DTYPE_BIT(RFN_I64), "8", 0 },
 };
 
 static const struct rfn_scalar scalars[] = {
     { "page_tokens", offsetof(ARGS, page_tokens), sizeof(int32_t), 0 },
     { "pages", offsetof(ARGS, pages), sizeof(int64_t), 0 },
+    { "bounds.rows", offsetof(ARGS, bounds.rows), sizeof(int64_t), 0 },
+    { "bounds.next_n", offsetof(ARGS, bounds.next_n), sizeof(int32_t), 0 },
 };
 
 static int64_t width(const ARGS *a)
@@ -39,6 +44,9 @@ static enum rfn_status check(const void *v)
     const ARGS *a = v;
     if (a->logits.shape[0] == 0)
         return RFN_OK; /* no rows: the outputs may have no address */
+    enum rfn_status status = rfn_bounds_check(&a->bounds, a->logits.shape[0]);
+    if (status != RFN_OK)
+        return status;
     if (!a->slots.data && !a->positions.data)
         return RFN_FAIL(RFN_INVALID, "slots, positions: neither is given, one is needed");
     if (width(a) < 1)
@@ -257,6 +265,9 @@ static void select_one(void *ctx, int64_t t)
 static void host(const void *v, const struct rfn_host_env *env)
 {
     const ARGS *a = v;
+    const struct rfn_bound_set own = rfn_bounds_of_topk(a);
+    if (!rfn_bounds_hold(&a->bounds, &own, "index_topk", env->fault))
+        return;
     struct rfn_fault seen = { 0 };
     struct run r = { a, env->fault ? &seen : NULL };
     rfn_parallel(env->threads, rfn_live_rows(&a->live, a->logits.shape[0]), select_one,

@@ -10,6 +10,7 @@
  * Nothing depends on which thread comes first: histograms are sums, and every list is
  * written at places that prefix sums give.
  */
+#include "kernels/cuda/bounds.cuh"
 #include "kernels/cuda/edge.cuh"
 #include "kernels/cuda/fault.cuh"
 #include "kernels/cuda/plan.cuh"
@@ -28,6 +29,7 @@ using namespace topk;
 #define PARAMETERS(X)                                                                    \
     X(const int32_t *, lens)                                                             \
     X(const int32_t *, live)                                                             \
+    X(const int64_t *, bounds)                                                           \
     X(const int32_t *, table)                                                            \
     X(const int32_t *, request)                                                          \
     X(int32_t *, slots)                                                                  \
@@ -176,7 +178,9 @@ template <uint32_t C, uint32_t E> struct places
 
 /* One row by C blocks with E keys a thread. With E = 32 rows may be longer than that. */
 template <uint32_t C, uint32_t E>
-__device__ __forceinline__ void row_in_registers(const arguments &a)
+__device__ __forceinline__ void row_in_registers(const arguments &a,
+                                                 const struct rfn_bound_set &bounds_own,
+                                                 const char *bound_names)
 {
     constexpr bool GROUPS = E * THREADS >= K_MAX * GROUP;
     extern __shared__ __align__(16) unsigned char bytes[];
@@ -195,6 +199,9 @@ __device__ __forceinline__ void row_in_registers(const arguments &a)
                           (uint32_t)a.S, 0);
     int32_t L = length_of(a, t);
     int32_t r = request_of(a, t);
+    /* In line, and behind the loads: 64 registers are just enough. */
+    if (a.bounds && !rfn_bounds_agree(a.bounds, bounds_own, a.fault, a.name, bound_names))
+        return;
     if (a.live && t >= *a.live)
         return;
     if (L <= a.K)
@@ -266,9 +273,12 @@ __device__ __forceinline__ void row_in_registers(const arguments &a)
 
 template <uint32_t E>
 __global__ void __launch_bounds__(THREADS, 1)
-    row_kernel(const float *logits PARAMETERS(FORMAL))
+    row_kernel(const float *logits PARAMETERS(FORMAL),
+               const __grid_constant__ struct rfn_bound_set bounds_own,
+               const char *bound_names)
 {
-    row_in_registers<1, E>(arguments { logits PARAMETERS(ACTUAL) });
+    row_in_registers<1, E>(arguments { logits PARAMETERS(ACTUAL) }, bounds_own,
+                           bound_names);
 }
 
 /* Code without clusters has the kernels' names, so that one library serves both; planners
@@ -281,18 +291,25 @@ __global__ void __launch_bounds__(THREADS, 1)
 
 template <uint32_t C, uint32_t E>
 __global__ void CLUSTER(C) __launch_bounds__(THREADS, 1)
-    cluster_kernel(const float *logits PARAMETERS(FORMAL))
+    cluster_kernel(const float *logits PARAMETERS(FORMAL),
+                   const __grid_constant__ struct rfn_bound_set bounds_own,
+                   const char *bound_names)
 {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-    row_in_registers<C, E>(arguments { logits PARAMETERS(ACTUAL) });
+    row_in_registers<C, E>(arguments { logits PARAMETERS(ACTUAL) }, bounds_own,
+                           bound_names);
 #endif
 }
 
 __global__ void __launch_bounds__(THREADS, 1)
-    passes_kernel(const float *logits PARAMETERS(FORMAL))
+    passes_kernel(const float *logits PARAMETERS(FORMAL),
+                  const __grid_constant__ struct rfn_bound_set bounds_own,
+                  const char *bound_names)
 {
     rfn_edge_wait();
     arguments a = { logits PARAMETERS(ACTUAL) };
+    if (!rfn_bounds_hold_cuda(a.bounds, bounds_own, a.fault, a.name, bound_names))
+        return;
     extern __shared__ __align__(16) unsigned char bytes[];
     passes_memory *m = (passes_memory *)bytes;
     int64_t t = blockIdx.x;
@@ -432,10 +449,11 @@ enum rfn_status rfn_index_topk_cuda(const void *args, const struct rfn_plan_env 
     n->programmatic = rfn_plan_programmatic(env);
     int64_t K = a->slots.data ? a->slots.shape[1] : a->positions.shape[1];
     int32_t P = a->page_tokens;
-    bool check = env->fault && a->slots.data;
+    bool check = env->fault != NULL;
     rfn_plan_param(n, "logits", RFN_PARAM_READ, a->logits.data);
     rfn_plan_param(n, "lens", RFN_PARAM_READ, a->lens.data);
     rfn_plan_param(n, "live", RFN_PARAM_READ, a->live.data);
+    rfn_plan_bounds(n, env, &a->bounds);
     rfn_plan_param(n, "table", RFN_PARAM_READ, a->table.data);
     rfn_plan_param(n, "request", RFN_PARAM_READ, a->request.data);
     rfn_plan_param(n, "slots", RFN_PARAM_WRITE, a->slots.data);
@@ -456,6 +474,7 @@ enum rfn_status rfn_index_topk_cuda(const void *args, const struct rfn_plan_env 
     rfn_plan_param(n, "fault.op", RFN_PARAM_CONST, check ? "index_topk" : NULL);
     rfn_plan_param(n, "fault.table", RFN_PARAM_CONST, check ? "table" : NULL);
     rfn_plan_param(n, "fault.request", RFN_PARAM_CONST, check ? "request" : NULL);
+    rfn_plan_bounds_own(n, env, rfn_bounds_of_topk(a));
     return RFN_OK;
 }
 }

@@ -1,4 +1,5 @@
 /* kv_pack: quantises latent rows and writes them into a paged pool. */
+#include "kernels/bounds.h"
 #include "kernels/parallel.h"
 #include "kernels/quant.h"
 
@@ -20,12 +21,16 @@ static const struct rfn_operand operands[] = {
     { "pool", offsetof(ARGS, pool), RFN_OPERAND_POOL, RFN_READ_WRITE, 0,
       1u << RFN_LATENT_FP8_656 | 1u << RFN_LATENT_BF16_576 | 1u << RFN_LATENT_FP8_584,
       NULL, 16 },
+    { "bounds", offsetof(ARGS, bounds.header), RFN_OPERAND_TENSOR, RFN_READ, 1,
+      RFN_DTYPE_BIT(RFN_I64), "8", 0 },
 };
 
 static const struct rfn_scalar scalars[] = {
     { "scale", offsetof(ARGS, scale), sizeof(enum rfn_scale), 0 },
     { "floor_on", offsetof(ARGS, floor_on), sizeof(enum rfn_floor), 0 },
     { "floor", offsetof(ARGS, floor), sizeof(float), 0 },
+    { "bounds.rows", offsetof(ARGS, bounds.rows), sizeof(int64_t), 0 },
+    { "bounds.next_n", offsetof(ARGS, bounds.next_n), sizeof(int32_t), 0 },
 };
 
 static enum rfn_status check(const void *v)
@@ -38,7 +43,8 @@ static enum rfn_status check(const void *v)
     if (a->k_rope.shape[1] != info->rope_elems)
         return RFN_FAIL(RFN_INVALID, "k_rope: E = %lld, but %s has %d",
                         (long long)a->k_rope.shape[1], info->name, info->rope_elems);
-    return rfn_scaling_check(a->scale, a->floor_on, a->floor);
+    enum rfn_status status = rfn_bounds_check(&a->bounds, a->kv.shape[0]);
+    return status == RFN_OK ? rfn_scaling_check(a->scale, a->floor_on, a->floor) : status;
 }
 
 static struct rfn_scaling scaling_of(const ARGS *a, const struct rfn_format_info *info)
@@ -113,6 +119,10 @@ static void pack_part(void *ctx, int64_t part)
 static void host(const void *v, const struct rfn_host_env *env)
 {
     const ARGS *a = v;
+    const struct rfn_bound_set own =
+        rfn_bounds_of_pool(&a->bounds, a->kv.shape[0], &a->pool);
+    if (!rfn_bounds_hold(&a->bounds, &own, "kv_pack", env->fault))
+        return;
     struct rfn_fault seen = { 0 };
     int64_t rows = rfn_live_rows(&a->live, a->kv.shape[0]);
     int parts = env->threads < rows ? env->threads : (int)rows;

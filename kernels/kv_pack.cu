@@ -5,6 +5,7 @@
  * of 128 is 8 lanes and one of 64 is 4; the first lanes copy the rope part. Everything that
  * is read is under way before the live count and the slots are looked at.
  */
+#include "kernels/cuda/bounds.cuh"
 #include "kernels/cuda/edge.cuh"
 #include "kernels/cuda/fault.cuh"
 #include "kernels/cuda/plan.cuh"
@@ -37,17 +38,21 @@ struct row_map
 template <uint32_t LANES, bool EXPONENTS>
 __global__ void __launch_bounds__(THREADS)
     kv_pack_kernel(const uint16_t *kv, const uint16_t *rope, const int64_t *slots,
-                   const int32_t *live, unsigned char *pool, int64_t kv_stride,
-                   int64_t rope_stride, int32_t T, const struct row_map row,
-                   const struct rfn_pool_map map, const struct rfn_scaling_cuda how,
-                   struct rfn_fault *fault, const char *name, const char *kv_name,
-                   const char *slots_name)
+                   const int32_t *live, const int64_t *bounds, unsigned char *pool,
+                   int64_t kv_stride, int64_t rope_stride, int32_t T,
+                   const struct row_map row, const struct rfn_pool_map map,
+                   const struct rfn_scaling_cuda how, struct rfn_fault *fault,
+                   const char *name, const char *kv_name, const char *slots_name,
+                   const __grid_constant__ struct rfn_bound_set bounds_own,
+                   const char *bound_names)
 {
     int32_t lane = threadIdx.x % 32;
     int32_t own = threadIdx.x / 32;
     int32_t first = (int32_t)(blockIdx.x * ROWS);
     int32_t t = first + own;
     rfn_edge_wait();
+    if (!rfn_bounds_hold_cuda(bounds, bounds_own, fault, name, bound_names))
+        return;
 
     /* Sixteen neighbours to quantise, or two times eight to copy. */
     int32_t at = LANES ? RFN_QUANT_ELEMS * lane : 8 * lane;
@@ -170,6 +175,7 @@ enum rfn_status rfn_kv_pack_cuda(const void *args, const struct rfn_plan_env *en
     rfn_plan_param(n, "k_rope", RFN_PARAM_READ, a->k_rope.data);
     rfn_plan_param(n, "slots", RFN_PARAM_READ, a->slots.data);
     rfn_plan_param(n, "live", RFN_PARAM_READ, a->live.data);
+    rfn_plan_bounds(n, env, &a->bounds);
     rfn_plan_param(n, "pool", RFN_PARAM_READ_WRITE, a->pool.data);
     rfn_plan_param(n, "kv.stride", RFN_PARAM_CONST, a->kv.stride[0]);
     rfn_plan_param(n, "k_rope.stride", RFN_PARAM_CONST, a->k_rope.stride[0]);
@@ -181,6 +187,7 @@ enum rfn_status rfn_kv_pack_cuda(const void *args, const struct rfn_plan_env *en
     rfn_plan_param(n, "fault.op", RFN_PARAM_CONST, check ? "kv_pack" : NULL);
     rfn_plan_param(n, "fault.kv", RFN_PARAM_CONST, check ? "kv" : NULL);
     rfn_plan_param(n, "fault.slots", RFN_PARAM_CONST, check ? "slots" : NULL);
+    rfn_plan_bounds_own(n, env, rfn_bounds_of_pool(&a->bounds, T, &a->pool));
     return RFN_OK;
 }
 }

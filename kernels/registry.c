@@ -54,6 +54,27 @@ void rfn_fault_merge(struct rfn_fault *fault, const struct rfn_fault *seen)
     fault->count = count;
 }
 
+size_t rfn_fault_text(const struct rfn_fault *fault, char *text, size_t bytes)
+{
+    char more[48] = "";
+    int n = 0;
+    if (bytes)
+        text[0] = '\0';
+    if (!fault || !fault->op)
+        return 0;
+    if (fault->count > 1)
+        snprintf(more, sizeof more, ", the first of %lld", (long long)fault->count);
+    if (strncmp(fault->operand, "bounds.", 7) == 0)
+        n = snprintf(text, bytes, "%s: %s is %lld, but the update's header has %lld%s",
+                     fault->op, fault->operand, (long long)fault->column,
+                     (long long)fault->value, more);
+    else
+        n = snprintf(text, bytes, "%s: %s [%lld][%lld] = %lld%s", fault->op,
+                     fault->operand, (long long)fault->row, (long long)fault->column,
+                     (long long)fault->value, more);
+    return n < 0 ? 0 : (size_t)n;
+}
+
 /* ---- shapes ------------------------------------------------------------------------ */
 
 /* One extent of a shape string: a letter, a number (letter == 0), or '?'. */

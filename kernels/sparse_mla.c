@@ -1,4 +1,5 @@
 /* sparse_mla: attention over chosen slots of one or two latent pools. */
+#include "kernels/bounds.h"
 #include "kernels/isa.h"
 #include "kernels/num.h"
 #include "kernels/op.h"
@@ -40,12 +41,16 @@ static const struct rfn_operand operands[] = {
     { "sink", offsetof(ARGS, sink), RFN_OPERAND_TENSOR, RFN_READ, 1, F32, "H", 0 },
     { "out", offsetof(ARGS, out), RFN_OPERAND_TENSOR, RFN_WRITE, 0, BF16, "T,H,V", 16 },
     { "lse", offsetof(ARGS, lse), RFN_OPERAND_TENSOR, RFN_WRITE, 1, F32, "T,H", 0 },
+    { "bounds", offsetof(ARGS, bounds.header), RFN_OPERAND_TENSOR, RFN_READ, 1,
+      RFN_DTYPE_BIT(RFN_I64), "8", 0 },
 };
 
 static const struct rfn_scalar scalars[] = {
     { "scale", offsetof(ARGS, scale), sizeof(float), 0 },
     { "empty_lse_positive", offsetof(ARGS, empty_lse_positive), sizeof(int32_t), 0 },
     { "batch_invariant", offsetof(ARGS, batch_invariant), sizeof(int32_t), 0 },
+    { "bounds.rows", offsetof(ARGS, bounds.rows), sizeof(int64_t), 0 },
+    { "bounds.next_n", offsetof(ARGS, bounds.next_n), sizeof(int32_t), 0 },
 };
 
 static int sources(const ARGS *a)
@@ -106,7 +111,8 @@ static enum rfn_status check(const void *v)
     if (a->batch_invariant != 0 && a->batch_invariant != 1)
         return RFN_FAIL(RFN_INVALID, "batch_invariant: %d, but 0 or 1 is needed",
                         a->batch_invariant);
-    return check_second(a, info);
+    enum rfn_status status = rfn_bounds_check(&a->bounds, a->q.shape[0]);
+    return status == RFN_OK ? check_second(a, info) : status;
 }
 
 /* ---- inner kernels, one instance for each instruction set ---------------------------- */
@@ -330,6 +336,10 @@ static void attend_block(void *ctx, int64_t u)
 static void host(const void *v, const struct rfn_host_env *env)
 {
     const ARGS *a = v;
+    const struct rfn_bound_set own =
+        rfn_bounds_of_pool(&a->bounds, a->q.shape[0], &a->source[0].pool);
+    if (!rfn_bounds_hold(&a->bounds, &own, "sparse_mla", env->fault))
+        return;
     struct rfn_fault seen = { 0 };
     int H = (int)a->q.shape[1], blocks = (H + HEADS - 1) / HEADS;
     struct run r = { a, &inner_table[rfn_isa_here()], H, blocks,

@@ -20,20 +20,22 @@ using namespace mla;
 
 #define FORMALS                                                                          \
     const uint16_t *q, const uint16_t *q_rope, const int32_t *live,                      \
-        const unsigned char *pool0, const int32_t *indices0, const int32_t *lens0,       \
-        const unsigned char *pool1, const int32_t *indices1, const int32_t *lens1,       \
-        const float *sink, uint16_t *out, float *lse, int64_t q_row, int64_t q_head,     \
-        int64_t rope_row, int64_t rope_head, int64_t index_row0, int64_t index_row1,     \
-        int64_t out_row, int64_t out_head, int64_t lse_row, int64_t page_stride0,        \
-        int64_t page_stride1, int64_t slots0, int64_t slots1, int32_t page_tokens0,      \
-        int32_t page_tokens1, int32_t columns0, int32_t columns1, int32_t H,             \
-        int32_t blocks, float scale, int32_t empty_lse_positive,                         \
-        struct rfn_fault *fault, const char *name, const char *name0, const char *name1
+        const int64_t *bounds, const unsigned char *pool0, const int32_t *indices0,      \
+        const int32_t *lens0, const unsigned char *pool1, const int32_t *indices1,       \
+        const int32_t *lens1, const float *sink, uint16_t *out, float *lse,              \
+        int64_t q_row, int64_t q_head, int64_t rope_row, int64_t rope_head,              \
+        int64_t index_row0, int64_t index_row1, int64_t out_row, int64_t out_head,       \
+        int64_t lse_row, int64_t page_stride0, int64_t page_stride1, int64_t slots0,     \
+        int64_t slots1, int32_t page_tokens0, int32_t page_tokens1, int32_t columns0,    \
+        int32_t columns1, int32_t H, int32_t blocks, float scale,                        \
+        int32_t empty_lse_positive, struct rfn_fault *fault, const char *name,           \
+        const char *name0, const char *name1,                                            \
+        const __grid_constant__ struct rfn_bound_set bounds_own, const char *bound_names
 
 #define JOB                                                                              \
     {                                                                                    \
-        q, q_rope, live, { pool0, pool1 }, { indices0, indices1 }, { lens0, lens1 },     \
-            sink, out, lse, q_row, q_head, rope_row, rope_head,                          \
+        q, q_rope, live, bounds, { pool0, pool1 }, { indices0, indices1 },               \
+            { lens0, lens1 }, sink, out, lse, q_row, q_head, rope_row, rope_head,        \
             { index_row0, index_row1 }, out_row, out_head, lse_row,                      \
             { page_stride0, page_stride1 }, { slots0, slots1 },                          \
             { page_tokens0, page_tokens1 }, { columns0, columns1 }, H, blocks, scale,    \
@@ -48,7 +50,7 @@ __global__ void __launch_bounds__(THREADS, shape<First, Second, Heads, Small>::o
     sparse_mla_kernel(FORMALS)
 {
     const job a = JOB;
-    attend<shape<First, Second, Heads, Small>, 1>(a);
+    attend<shape<First, Second, Heads, Small>, 1>(a, bounds_own, bound_names);
 }
 
 template <int First, int Second, int Heads, int Splits>
@@ -61,7 +63,7 @@ __cluster_dims__(Splits, 1, 1)
 {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
     const job a = JOB;
-    attend<shape<First, Second, Heads>, Splits>(a);
+    attend<shape<First, Second, Heads>, Splits>(a, bounds_own, bound_names);
 #endif
 }
 
@@ -268,6 +270,7 @@ enum rfn_status rfn_sparse_mla_cuda(const void *args, const struct rfn_plan_env 
     rfn_plan_param(node, "q", RFN_PARAM_READ, a->q.data);
     rfn_plan_param(node, "q_rope", RFN_PARAM_READ, a->q_rope.data);
     rfn_plan_param(node, "live", RFN_PARAM_READ, a->live.data);
+    rfn_plan_bounds(node, env, &a->bounds);
     rfn_plan_param(node, "pool0", RFN_PARAM_READ, from[0]->pool.data);
     rfn_plan_param(node, "indices0", RFN_PARAM_READ, from[0]->indices.data);
     rfn_plan_param(node, "lens0", RFN_PARAM_READ, from[0]->lens.data);
@@ -306,6 +309,7 @@ enum rfn_status rfn_sparse_mla_cuda(const void *args, const struct rfn_plan_env 
                    check ? index_name[s0] : NULL);
     rfn_plan_param(node, "fault.indices1", RFN_PARAM_CONST,
                    check ? index_name[1 - s0] : NULL);
+    rfn_plan_bounds_own(node, env, rfn_bounds_of_pool(&a->bounds, T, &a->source[0].pool));
     return RFN_OK;
 }
 }

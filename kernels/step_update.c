@@ -1,5 +1,8 @@
 /* step_update: per-request lengths and tables become rows, contexts and slots. */
+#include "kernels/bounds.h"
 #include "kernels/op.h"
+
+#include <string.h>
 
 #define NEXT_N_MAX 8
 
@@ -20,6 +23,8 @@ static const struct rfn_operand operands[] = {
     { "advance", offsetof(ARGS, advance), RFN_OPERAND_TENSOR, RFN_READ, 1, I32, "1", 0 },
     { "rejected", offsetof(ARGS, rejected), RFN_OPERAND_TENSOR, RFN_READ_WRITE, 1, I32,
       "R", 0 },
+    { "bounds", offsetof(ARGS, bounds), RFN_OPERAND_TENSOR, RFN_WRITE, 1,
+      RFN_DTYPE_BIT(RFN_I64), "8", 0 },
 };
 
 static const struct rfn_scalar scalars[] = {
@@ -136,6 +141,9 @@ static void host(const void *v, const struct rfn_host_env *env)
     for (int64_t t = requests * n; t < R * n; t++)
         put(a, t, -1, 0, -1);
     *(int32_t *)a->live.data = (int32_t)(requests * n);
+    const struct rfn_bound_set made_for = rfn_bounds_of_step(a);
+    if (a->bounds.data)
+        memcpy(a->bounds.data, made_for.field, sizeof made_for.field);
     rfn_fault_merge(env->fault, &seen);
 }
 

@@ -4,6 +4,7 @@
  * A thread a row. A block holds all rows of its requests, so that lengths can be advanced
  * behind one barrier, when every row of them has been read.
  */
+#include "kernels/bounds.h"
 #include "kernels/cuda/edge.cuh"
 #include "kernels/cuda/fault.cuh"
 #include "kernels/cuda/plan.cuh"
@@ -23,7 +24,8 @@ __global__ void __launch_bounds__(THREADS)
                        int32_t *rejected, int64_t table_stride, int64_t W, int32_t R,
                        int32_t next_n, int32_t page_tokens, int64_t pages, int64_t most,
                        struct rfn_fault *fault, const char *name, const char *lens_name,
-                       const char *rejected_name, const char *table_name)
+                       const char *rejected_name, const char *table_name, int64_t *bounds,
+                       const struct rfn_bound_set made_for)
 {
     int32_t of_block = (int32_t)threadIdx.x / next_n;
     int32_t b = (int32_t)blockIdx.x * (THREADS / next_n) + of_block;
@@ -71,7 +73,12 @@ __global__ void __launch_bounds__(THREADS)
         slots[t] = slot;
     }
     if (blockIdx.x == 0 && threadIdx.x == 0)
+    {
         *live = live_requests * next_n;
+#pragma unroll
+        for (int i = 0; bounds && i < RFN_BOUNDS; i++)
+            bounds[i] = made_for.field[i];
+    }
 
     __syncthreads();
     if (!is_live || j != 0)
@@ -136,6 +143,8 @@ enum rfn_status rfn_step_update_cuda(const void *args, const struct rfn_plan_env
     rfn_plan_param(n, "fault.lens", RFN_PARAM_CONST, check ? "lens" : NULL);
     rfn_plan_param(n, "fault.rejected", RFN_PARAM_CONST, check ? "rejected" : NULL);
     rfn_plan_param(n, "fault.table", RFN_PARAM_CONST, check ? "table" : NULL);
+    rfn_plan_param(n, "bounds", RFN_PARAM_WRITE, a->bounds.data);
+    rfn_plan_param(n, "bounds.own", RFN_PARAM_CONST, rfn_bounds_of_step(a));
     return RFN_OK;
 }
 }

@@ -86,14 +86,12 @@ void incident_fault(struct incident *in, const char *op, const char *operand,
                     const char *words)
 {
     struct rfn_fault f = { 0 };
-    char line[INCIDENT_LINE] = "nothing";
+    char line[INCIDENT_LINE];
     WORKS(in, rfn_device_fault(in->device, &f));
     int caught = f.op != NULL && strcmp(f.op, op) == 0 && strcmp(f.operand, operand) == 0;
-    if (f.op != NULL)
+    if (rfn_fault_text(&f, line, sizeof(line)) == 0)
     {
-        snprintf(line, sizeof(line), "%s: %s [%lld][%lld] = %lld, and %lld more", f.op,
-                 f.operand, (long long)f.row, (long long)f.column, (long long)f.value,
-                 (long long)f.count - 1);
+        snprintf(line, sizeof(line), "nothing");
     }
     while (words[0] != '\0')
     {

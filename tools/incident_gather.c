@@ -225,7 +225,7 @@ static void replay_total(struct incident *in, int32_t last, int32_t total,
 
 static void bound_broken(struct incident *in)
 {
-    replay_total(in, 100, BOUND, "table", "-7|11 more");
+    replay_total(in, 100, BOUND, "table", "-7|first of 12");
 }
 
 const struct incident_form incident_bound = {
@@ -239,7 +239,7 @@ const struct incident_form incident_bound = {
 
 static void above_broken(struct incident *in)
 {
-    replay_total(in, INCIDENT_CONTEXT, BOUND + 3, "starts", "2048|2051|1 more");
+    replay_total(in, INCIDENT_CONTEXT, BOUND + 3, "starts", "2048|2051|first of 2");
 }
 
 const struct incident_form incident_above = {

@@ -182,10 +182,9 @@ static int look_for_faults(struct run *run)
     }
     if (fault.op != NULL)
     {
-        printf("bad index: %s.%s[%" PRId64 "][%" PRId64 "] = %" PRId64 " (%" PRId64
-               " in all)\n",
-               fault.op, fault.operand, fault.row, fault.column, fault.value,
-               fault.count);
+        char line[256];
+        rfn_fault_text(&fault, line, sizeof(line));
+        printf("check mode: %s\n", line);
         run->faulted = 1;
     }
     return TOOL_OK;

@@ -256,6 +256,7 @@ struct rfn_step_view
     struct rfn_tensor context;  /* [T] i32; 0: padding */
     struct rfn_tensor slots;    /* [T] i64; -1: padding */
     struct rfn_tensor live;     /* [1] i32, rows */
+    struct rfn_tensor bounds;   /* [8] i64, what the rows were made for: enum rfn_bound */
     struct rfn_tensor chosen;   /* [T, K] i32 slots of the layer asked for */
     int64_t workspace_bytes;
 };

@@ -56,7 +56,9 @@ struct rfn_scalar
     int32_t dynamic; /* meant to differ between captures of one step */
 };
 
-/* First bad index that an op met, written in check mode only. op == NULL: none so far. */
+/* First bad index that an op met, written in check mode only. op == NULL: none so far. Where
+ * `operand` is a field of struct rfn_bounds, "bounds.rows", column is what the op was launched
+ * for and value what the header has; row is 0. */
 struct rfn_fault
 {
     const char *op;
@@ -163,6 +165,20 @@ struct rfn_op
  */
 RFN_API enum rfn_status rfn_error(enum rfn_status status, const char *format, ...)
     RFN_PRINTF(2, 3);
+
+/**
+ * Says a fault in one line, which ends in a 0 where bytes > 0:
+ *
+ *     index_topk: bounds.rows is 24, but the update's header has 12
+ *     index_logits: table [3][7] = 41
+ *
+ * with ", the first of N" behind where there were more. Returns the line's length, of which as
+ * much is written as there is room for; 0 where fault->op is NULL.
+ *
+ * Capture   Safe. Touches no device.
+ * Threads   Any.
+ */
+RFN_API size_t rfn_fault_text(const struct rfn_fault *fault, char *text, size_t bytes);
 
 /**
  * Registers an op of the caller's. `op` and what it points to must outlive the process's

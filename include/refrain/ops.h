@@ -29,6 +29,34 @@ enum rfn_floor
     RFN_FLOOR_AMAX,        /* scale = max(amax, floor) / 448 */
 };
 
+/* What rfn_step_update made a step's rows for: its header is one i64 a field, in this order.
+ * -1 where nothing can be said: the stride of a table of one row. */
+enum rfn_bound
+{
+    RFN_BOUND_MARK = 0, /* RFN_BOUNDS_MARK: an update has run */
+    RFN_BOUND_REQUESTS, /* R of the bucket, however many live */
+    RFN_BOUND_NEXT_N,
+    RFN_BOUND_ROWS, /* R * next_n */
+    RFN_BOUND_TABLE_WIDTH,
+    RFN_BOUND_TABLE_STRIDE, /* elements between rows: the capacity's */
+    RFN_BOUND_PAGE_TOKENS,
+    RFN_BOUND_PAGES,
+    RFN_BOUNDS
+};
+
+#define RFN_BOUNDS_MARK 0x73646e756f62 /* "bounds" */
+
+/* Given to an op that goes by rows of rfn_step_update: in check mode it compares what it was
+ * launched for with the header, field by field as far as it has them. Where they differ it
+ * notes the fault (operand "bounds.rows", column its own value, value the header's) and
+ * leaves everything as it is. Outside check mode nothing is compared. */
+struct rfn_bounds
+{
+    struct rfn_tensor header; /* [8] i64, optional; what rfn_step_update wrote */
+    int64_t rows;   /* of the step, where this launch has a part of them; 0: T */
+    int32_t next_n; /* the step's; 0: not compared, nor are the requests */
+};
+
 struct rfn_kv_pack_args
 {
     struct rfn_tensor kv;     /* [T, D] bf16; D = latent_elems of the format */
@@ -39,6 +67,7 @@ struct rfn_kv_pack_args
     enum rfn_scale scale;     /* format 656: f32 or ue8m0; 584 is always ue8m0 */
     enum rfn_floor floor_on;
     float floor; /* ignored with RFN_FLOOR_DEFAULT; a least scale >= FLT_MIN */
+    struct rfn_bounds bounds; /* optional */
 };
 
 struct rfn_index_topk_args
@@ -52,6 +81,7 @@ struct rfn_index_topk_args
     struct rfn_tensor positions; /* [T, K] i32 out, optional; one of the two is given */
     int32_t page_tokens;         /* P, of the latent pool; needed for slots */
     int64_t pages;               /* B; needed for slots: a page outside [0, B) gives -1 */
+    struct rfn_bounds bounds;    /* optional */
 };
 
 #define RFN_MLA_SOURCES 2
@@ -75,27 +105,30 @@ struct rfn_sparse_mla_args
     float scale;                                   /* of the scores; > 0 */
     int32_t empty_lse_positive; /* 1: an empty row has LSE = +inf; 0: -inf */
     int32_t batch_invariant;    /* 1: a row's bits do not depend on T */
+    struct rfn_bounds bounds;   /* optional; pages are the first source's */
 };
 
 struct rfn_index_pack_args
 {
-    struct rfn_tensor k;     /* [T, D] bf16, rotated; D = 128 */
-    struct rfn_tensor slots; /* [T] i64 */
-    struct rfn_tensor live;  /* [1] i32, optional */
-    struct rfn_pool pool;    /* index pool */
-    enum rfn_scale scale;    /* ue8m0: a power of two, stored as f32 all the same */
-    enum rfn_floor floor_on; /* RFN_FLOOR_DEFAULT: 1e-4 on amax, whatever the scale */
-    float floor;             /* as in rfn_kv_pack_args */
+    struct rfn_tensor k;      /* [T, D] bf16, rotated; D = 128 */
+    struct rfn_tensor slots;  /* [T] i64 */
+    struct rfn_tensor live;   /* [1] i32, optional */
+    struct rfn_pool pool;     /* index pool */
+    enum rfn_scale scale;     /* ue8m0: a power of two, stored as f32 all the same */
+    enum rfn_floor floor_on;  /* RFN_FLOOR_DEFAULT: 1e-4 on amax, whatever the scale */
+    float floor;              /* as in rfn_kv_pack_args */
+    struct rfn_bounds bounds; /* optional */
 };
 
 struct rfn_index_query_pack_args
 {
-    struct rfn_tensor q;    /* [T, H, D] bf16, rotated; D = 128 */
-    struct rfn_tensor w;    /* [T, H] bf16 or f32 */
-    struct rfn_tensor live; /* [1] i32, optional */
-    struct rfn_tensor q8;   /* [T, H, D] e4m3 out */
-    struct rfn_tensor w8;   /* [T, H] f32 out: the folded weight */
-    enum rfn_scale scale;   /* of q */
+    struct rfn_tensor q;      /* [T, H, D] bf16, rotated; D = 128 */
+    struct rfn_tensor w;      /* [T, H] bf16 or f32 */
+    struct rfn_tensor live;   /* [1] i32, optional */
+    struct rfn_tensor q8;     /* [T, H, D] e4m3 out */
+    struct rfn_tensor w8;     /* [T, H] f32 out: the folded weight */
+    enum rfn_scale scale;     /* of q */
+    struct rfn_bounds bounds; /* optional */
 };
 
 struct rfn_index_logits_args
@@ -108,6 +141,7 @@ struct rfn_index_logits_args
     struct rfn_tensor lens;    /* [T] i32 */
     struct rfn_tensor live;    /* [1] i32, optional */
     struct rfn_tensor logits;  /* [T, S] f32 out */
+    struct rfn_bounds bounds;  /* optional */
 };
 
 struct rfn_mla_combine_args
@@ -137,7 +171,8 @@ struct rfn_step_update_args
         rejected;   /* [R] i32, optional, in/out: lens -= them in front of it */
     int32_t next_n; /* 1 .. 8 */
     int32_t page_tokens;
-    int64_t pages; /* B: a page outside [0, B) gives slot -1 */
+    int64_t pages;            /* B: a page outside [0, B) gives slot -1 */
+    struct rfn_tensor bounds; /* [8] i64 out, optional: enum rfn_bound */
 };
 
 struct rfn_index_gather_args
@@ -186,6 +221,7 @@ extern RFN_API const struct rfn_op rfn_op_index_gather;
  *   in      k_rope   [T, E]   bf16   row stride honoured
  *   in      slots    [T]      i64    < 0: the row is not written
  *   in      live     [1]      i32    optional
+ *   in      bounds   [8]      i64    optional
  *   in/out  pool     latent_fp8_656, latent_bf16_576, latent_fp8_584
  * Capture   Safe. The grid depends on T only.
  * Stream    Asynchronous. No allocation, no host synchronisation.
@@ -212,6 +248,7 @@ RFN_API enum rfn_status rfn_kv_pack(struct rfn_stream *stream,
  *   in      live       [1]      i32   optional
  *   in      table      [R, W]   i32   row stride honoured
  *   in      request    [T]      i32
+ *   in      bounds     [8]      i64   optional
  *   out     slots      [T, K]   i32   table[request[t]][pos / P] * P + pos % P; -1 where
  *                                     request, pos / P or the page is out of bounds
  *   out     positions  [T, K]   i32
@@ -243,6 +280,7 @@ RFN_API enum rfn_status rfn_index_topk(struct rfn_stream *stream,
  *   in      source.indices  [T, K]      i32   row stride honoured
  *   in      source.lens     [T]         i32   optional
  *   in      sink            [H]         f32   optional; O *= e^lse / (e^lse + e^sink)
+ *   in      bounds          [8]         i64   optional
  *   out     out             [T, H, V]   bf16
  *   out     lse             [T, H]      f32   optional, without the sink
  * Capture   Safe. The grid depends on shapes only.
@@ -277,10 +315,11 @@ RFN_API enum rfn_status rfn_sparse_mla(struct rfn_stream *stream,
  * an infinite scale for an infinity.
  *
  * Shapes    T query tokens, D = 128
- *   in      k      [T, D]  bf16  row stride honoured
- *   in      slots  [T]     i64   < 0: the row is not written
- *   in      live   [1]     i32   optional
- *   in/out  pool   index_fp8_132
+ *   in      k       [T, D]  bf16  row stride honoured
+ *   in      slots   [T]     i64   < 0: the row is not written
+ *   in      live    [1]     i32   optional
+ *   in      bounds  [8]     i64   optional
+ *   in/out  pool    index_fp8_132
  * Capture   Safe. The grid depends on T only.
  * Stream    Asynchronous. No allocation, no host synchronisation.
  * Threads   Any thread, one at a time per stream.
@@ -303,11 +342,12 @@ RFN_API enum rfn_status rfn_index_pack(struct rfn_stream *stream,
  * head. A weight that comes out as NaN is stored as 0x7fc00000.
  *
  * Shapes    T query tokens, H = 4 .. 64 index heads, D = 128
- *   in      q     [T, H, D]  bf16          strides honoured
- *   in      w     [T, H]     bf16 or f32   element-aligned, row stride honoured
- *   in      live  [1]        i32           optional
- *   out     q8    [T, H, D]  e4m3          strides honoured
- *   out     w8    [T, H]     f32           row stride honoured
+ *   in      q       [T, H, D]  bf16          strides honoured
+ *   in      w       [T, H]     bf16 or f32   element-aligned, row stride honoured
+ *   in      live    [1]        i32           optional
+ *   in      bounds  [8]        i64           optional
+ *   out     q8      [T, H, D]  e4m3          strides honoured
+ *   out     w8      [T, H]     f32           row stride honoured
  * Capture   Safe. The grid depends on T and H only.
  * Stream    Asynchronous. No allocation, no host synchronisation.
  * Threads   Any thread, one at a time per stream.
@@ -334,6 +374,7 @@ RFN_API enum rfn_status rfn_index_query_pack(
  *   in      request  [T]            i32   rows of one request side by side share work
  *   in      lens     [T]            i32   negative counts as 0, past S counts as S
  *   in      live     [1]            i32   optional
+ *   in      bounds   [8]            i64   optional
  *   out     logits   [T, S]         f32   columns >= lens[t] are not written
  * Capture   Safe. The grid depends on shapes only.
  * Stream    Asynchronous. No allocation, no host synchronisation.
@@ -396,6 +437,7 @@ RFN_API enum rfn_status rfn_mla_combine(struct rfn_stream *stream,
  *   out     slots     [T]     i64   table[b][pos / P] * P + pos % P; -1 past the table and
  *                                   on a page outside the pool
  *   out     live      [1]     i32   requests * next_n
+ *   out     bounds    [8]     i64   optional; what the rows were made for: enum rfn_bound
  *   in      advance   [1]     i32   optional
  *   in/out  rejected  [R]     i32   optional; clamped to 0 .. lens; of live requests: taken
  *                                   from lens before anything else, and 0 afterwards

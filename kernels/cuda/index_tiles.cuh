@@ -9,6 +9,7 @@
 #ifndef RFN_KERNELS_CUDA_INDEX_TILES_CUH
 #define RFN_KERNELS_CUDA_INDEX_TILES_CUH
 
+#include "kernels/cuda/bounds.cuh"
 #include "kernels/cuda/fault.cuh"
 #include "kernels/cuda/scan.cuh"
 
@@ -56,12 +57,13 @@ struct problem
 /* What both kernels of the op take, and the problem that it states. */
 #define INDEX_LOGITS_PARAMS                                                              \
     const uint8_t *q8, const float *w8, const uint8_t *pool, const int32_t *table,       \
-        const int32_t *request, const int32_t *lens, const int32_t *live, float *logits, \
-        int64_t q8_row, int64_t q8_head, int64_t w8_row, int64_t page_bytes,             \
-        int64_t table_row, int64_t logits_row, int64_t T, int64_t S, int64_t R,          \
-        int64_t W, int64_t pages, int32_t H, int32_t P, int32_t parts,                   \
-        struct rfn_fault *fault, const char *name, const char *table_name,               \
-        const char *request_name
+        const int32_t *request, const int32_t *lens, const int32_t *live,                \
+        const int64_t *bounds, float *logits, int64_t q8_row, int64_t q8_head,           \
+        int64_t w8_row, int64_t page_bytes, int64_t table_row, int64_t logits_row,       \
+        int64_t T, int64_t S, int64_t R, int64_t W, int64_t pages, int32_t H, int32_t P, \
+        int32_t parts, struct rfn_fault *fault, const char *name,                        \
+        const char *table_name, const char *request_name,                                \
+        const __grid_constant__ struct rfn_bound_set bounds_own, const char *bound_names
 #define INDEX_LOGITS_PROBLEM(p)                                                          \
     const problem p = { q8,         w8,          pool,   table,   request, lens,         \
                         live,       logits,      q8_row, q8_head, w8_row,  page_bytes,   \

@@ -487,6 +487,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
     INDEX_LOGITS_PROBLEM(p);
     uint32_t inverse = touch(p, gridDim.x);
     rfn_edge_wait();
+    if (!rfn_bounds_hold_cuda(bounds, bounds_own, fault, name, bound_names))
+        return;
     uint32_t n = 0; /* tiles before */
     scorer<N, SHARE> s;
 #pragma unroll 1

@@ -324,6 +324,8 @@ __global__ void __launch_bounds__(32 * WARPS, 1) index_logits_kernel(INDEX_LOGIT
     uint32_t warps = blockDim.x / 32;
     uint32_t inverse = touch(p, warps * gridDim.x);
     rfn_edge_wait();
+    if (!rfn_bounds_hold_cuda(bounds, bounds_own, fault, name, bound_names))
+        return;
 #pragma unroll 1
     for (int32_t base = 0; base < p.rows; base += CHUNK)
     {

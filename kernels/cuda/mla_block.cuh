@@ -5,6 +5,7 @@
 #ifndef RFN_KERNELS_CUDA_MLA_BLOCK_CUH
 #define RFN_KERNELS_CUDA_MLA_BLOCK_CUH
 
+#include "kernels/cuda/bounds.cuh"
 #include "kernels/cuda/edge.cuh"
 #include "kernels/cuda/fault.cuh"
 #include "kernels/cuda/mla_tile.cuh"
@@ -24,6 +25,7 @@ struct job
 {
     const uint16_t *q, *q_rope;
     const int32_t *live;
+    const int64_t *bounds;
     const unsigned char *pool[2];
     const int32_t *indices[2], *lens[2];
     const float *sink;
@@ -377,12 +379,17 @@ __device__ __forceinline__ void merge_outputs(shared_memory<S> *m, const job &a,
 
 /* ---- a block -------------------------------------------------------------------------- */
 
-template <class S, int Splits> __device__ __forceinline__ void attend(const job &a)
+template <class S, int Splits>
+__device__ __forceinline__ void attend(const job &a,
+                                       const struct rfn_bound_set &bounds_own,
+                                       const char *bound_names)
 {
     extern __shared__ __align__(16) unsigned char bytes[];
     shared_memory<S> *m = (shared_memory<S> *)bytes;
     static_assert((sizeof *m + 1024) * S::on_sm <= 228 * 1024, "shared memory of an SM");
     rfn_edge_wait();
+    if (!rfn_bounds_hold_cuda(a.bounds, bounds_own, a.fault, a.name, bound_names))
+        return;
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
     int rank = (int)blockIdx.x % Splits;
     int64_t t = blockIdx.x / Splits / (uint32_t)a.blocks;

@@ -28,6 +28,7 @@ struct rfn_step_buffers
     int32_t *context;
     int64_t *slots;
     int32_t *live;
+    int64_t *bounds; /* the header of the last update */
     unsigned char *q8;
     float *w8;
     float *logits;

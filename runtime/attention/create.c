@@ -119,6 +119,7 @@ static struct rfn_step_buffers carve(const struct rfn_attention *a, char *base)
     b.context = take(base, &at, T * int_bytes, ALIGN);
     b.slots = take(base, &at, T * 8, ALIGN);
     b.live = take(base, &at, int_bytes, ALIGN);
+    b.bounds = take(base, &at, RFN_BOUNDS * 8, 16);
     b.step = at;
     b.q8 = take(base, &at, T * g->index_heads * g->index_width, ALIGN);
     b.w8 = take(base, &at, T * g->index_heads * 4, ALIGN);
@@ -306,6 +307,7 @@ enum rfn_status rfn_attention_view(struct rfn_attention *attention, int32_t laye
         .context = rfn_tensor_of(a->at.context, RFN_I32, T, 0, 0, 0),
         .slots = rfn_tensor_of(a->at.slots, RFN_I64, T, 0, 0, 0),
         .live = rfn_tensor_of(a->at.live, RFN_I32, 1, 0, 0, 0),
+        .bounds = rfn_tensor_of(a->at.bounds, RFN_I64, RFN_BOUNDS, 0, 0, 0),
         .chosen = rfn_chosen(a, &a->layer[layer], T),
         .workspace_bytes = a->at.bytes - a->at.step,
     };

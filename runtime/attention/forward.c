@@ -32,6 +32,7 @@ struct walk
     int64_t T;
     int short_context;
     struct rfn_tensor request, context, slots, live, chosen, q8, w8;
+    struct rfn_bounds bounds;
     struct rfn_stream *stream;
     rfn_emit_fn *emit;
 };
@@ -47,6 +48,7 @@ static enum rfn_status pack(const struct walk *w)
         .live = w->live,
         .pool = w->layer->caches.latent,
         .scale = g->latent_scale,
+        .bounds = w->bounds,
     };
     enum rfn_status status = w->emit(w->stream, &rfn_op_kv_pack, &kv);
     if (status != RFN_OK || !w->layer->caches.index.data)
@@ -57,6 +59,7 @@ static enum rfn_status pack(const struct walk *w)
         .live = w->live,
         .pool = w->layer->caches.index,
         .scale = g->index_scale,
+        .bounds = w->bounds,
     };
     return w->emit(w->stream, &rfn_op_index_pack, &index);
 }
@@ -81,6 +84,7 @@ static enum rfn_status choose_rows(const struct walk *w, int64_t from, int64_t n
         .lens = context,
         .live = w->live,
         .logits = logits,
+        .bounds = w->bounds,
     };
     const struct rfn_index_topk_args topk = {
         .logits = logits,
@@ -91,6 +95,7 @@ static enum rfn_status choose_rows(const struct walk *w, int64_t from, int64_t n
         .slots = rows_of(&w->chosen, from, n),
         .page_tokens = a->geometry.page_tokens,
         .pages = a->limits.pages,
+        .bounds = w->bounds,
     };
     enum rfn_status status = RFN_OK;
     if (!w->short_context)
@@ -109,6 +114,7 @@ static enum rfn_status choose(const struct walk *w)
         .q8 = w->q8,
         .w8 = w->w8,
         .scale = g->index_scale,
+        .bounds = w->bounds,
     };
     int64_t S = a->limits.context, row = a->row_logits, most = a->logits_rows;
     enum rfn_status status = RFN_OK;
@@ -143,6 +149,7 @@ static enum rfn_status attend(const struct walk *w)
         .lse = rows_of(&io->lse, 0, w->T),
         .scale = w->a->geometry.scale,
         .batch_invariant = w->a->limits.batch_invariant,
+        .bounds = w->bounds,
     };
     return w->emit(w->stream, &rfn_op_sparse_mla, &args);
 }
@@ -167,6 +174,9 @@ enum rfn_status rfn_layer_walk(const struct rfn_attention *attention,
         .chosen = rfn_chosen(a, layer, T),
         .q8 = rfn_tensor_of(a->at.q8, RFN_E4M3, T, g->index_heads, g->index_width, 0),
         .w8 = rfn_tensor_of(a->at.w8, RFN_F32, T, g->index_heads, 0, 0),
+        .bounds = { .header = rfn_tensor_of(a->at.bounds, RFN_I64, RFN_BOUNDS, 0, 0, 0),
+                    .rows = T,
+                    .next_n = bucket->next_n },
         .stream = stream,
         .emit = emit,
     };

@@ -59,6 +59,7 @@ enum rfn_status rfn_attention_update(struct rfn_attention *attention,
         .next_n = bucket->next_n,
         .page_tokens = a->geometry.page_tokens,
         .pages = a->limits.pages,
+        .bounds = rfn_tensor_of(a->at.bounds, RFN_I64, RFN_BOUNDS, 0, 0, 0),
     };
     status = rfn_op_launch(stream, &rfn_op_step_update, &args);
     if (status == RFN_OK && runs)

@@ -25,6 +25,7 @@ Tensor = struct("Tensor", ("data", c_void_p), ("dtype", c_int), ("dims", c_int32
                 ("shape", c_int64 * 4), ("stride", c_int64 * 4))
 Pool = struct("Pool", ("data", c_void_p), ("format", c_int), ("page_tokens", c_int32),
               ("pages", c_int64), ("page_stride_bytes", c_int64))
+Bounds = struct("Bounds", ("header", Tensor), ("rows", c_int64), ("next_n", c_int32))
 
 
 def tensors(names):
@@ -32,19 +33,23 @@ def tensors(names):
 
 
 KvPack = struct("KvPack", *tensors("kv k_rope slots live"), ("pool", Pool),
-                ("scale", c_int), ("floor_on", c_int), ("floor", c_float))
+                ("scale", c_int), ("floor_on", c_int), ("floor", c_float),
+                ("bounds", Bounds))
 IndexPack = struct("IndexPack", *tensors("k slots live"), ("pool", Pool),
-                   ("scale", c_int), ("floor_on", c_int), ("floor", c_float))
-IndexQueryPack = struct("IndexQueryPack", *tensors("q w live q8 w8"), ("scale", c_int))
+                   ("scale", c_int), ("floor_on", c_int), ("floor", c_float),
+                   ("bounds", Bounds))
+IndexQueryPack = struct("IndexQueryPack", *tensors("q w live q8 w8"), ("scale", c_int),
+                        ("bounds", Bounds))
 IndexLogits = struct("IndexLogits", *tensors("q8 w8"), ("pool", Pool),
-                     *tensors("table request lens live logits"))
+                     *tensors("table request lens live logits"), ("bounds", Bounds))
 IndexTopk = struct("IndexTopk",
                    *tensors("logits lens live table request slots positions"),
-                   ("page_tokens", c_int32), ("pages", c_int64))
+                   ("page_tokens", c_int32), ("pages", c_int64), ("bounds", Bounds))
 MlaSource = struct("MlaSource", ("pool", Pool), *tensors("indices lens"))
 SparseMla = struct("SparseMla", *tensors("q q_rope live"), ("source", MlaSource * 2),
                    *tensors("sink out lse"), ("scale", c_float),
-                   ("empty_lse_positive", c_int32), ("batch_invariant", c_int32))
+                   ("empty_lse_positive", c_int32), ("batch_invariant", c_int32),
+                   ("bounds", Bounds))
 ARGS = {"kv_pack": KvPack, "index_pack": IndexPack, "index_query_pack": IndexQueryPack,
         "index_logits": IndexLogits, "index_topk": IndexTopk, "sparse_mla": SparseMla}
 

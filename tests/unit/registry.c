@@ -222,6 +222,28 @@ static void an_extent_ends_behind_the_last_element(void **state)
     assert_int_equal(bytes, 0);
 }
 
+static void a_fault_is_said_with_its_values(void **state)
+{
+    (void)state;
+    char line[128] = "x", cut[8];
+    struct rfn_fault fault = { 0 };
+    assert_int_equal(rfn_fault_text(&fault, line, sizeof line), 0);
+    assert_string_equal(line, "");
+    assert_int_equal(rfn_fault_text(NULL, line, 0), 0);
+    fault = (struct rfn_fault) { "index_logits", "table", 3, 7, 41, 1 };
+    assert_int_equal(rfn_fault_text(&fault, line, sizeof line), 31);
+    assert_string_equal(line, "index_logits: table [3][7] = 41");
+    fault.count = 12;
+    rfn_fault_text(&fault, line, sizeof line);
+    assert_string_equal(line, "index_logits: table [3][7] = 41, the first of 12");
+    fault = (struct rfn_fault) { "index_topk", "bounds.rows", 0, 24, 12, 1 };
+    rfn_fault_text(&fault, line, sizeof line);
+    assert_string_equal(line,
+                        "index_topk: bounds.rows is 24, but the update's header has 12");
+    assert_int_equal(rfn_fault_text(&fault, cut, sizeof cut), strlen(line));
+    assert_string_equal(cut, "index_t");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +255,7 @@ int main(void)
         cmocka_unit_test(good_arguments_pass),
         cmocka_unit_test(bad_arguments_are_named_with_both_values),
         cmocka_unit_test(an_extent_ends_behind_the_last_element),
+        cmocka_unit_test(a_fault_is_said_with_its_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }
