@@ -61,6 +61,11 @@
     X(live_is_requests)                                                                  \
     X(live_counts_queries)                                                               \
     X(live_unclamped)                                                                    \
+    X(header_not_written)                                                                \
+    X(header_of_live_requests)                                                           \
+    X(header_stride_is_the_width)                                                        \
+    X(header_stride_of_one_row)                                                          \
+    X(header_unmarked)                                                                   \
     X(live_not_written)                                                                  \
     X(last_request_dropped)
 
@@ -219,6 +224,20 @@ static void step_twin(const struct rfn_step_update_args *a, struct rfn_fault *fa
                                      : live;
     if (!IS(live_not_written))
         *(int32_t *)a->live.data = (int32_t)live;
+    int64_t *bounds = a->bounds.data, R = IS(header_of_live_requests) ? requests : s.R;
+    if (!bounds || IS(header_not_written))
+        return;
+    bounds[RFN_BOUND_MARK] = IS(header_unmarked) ? 0 : RFN_BOUNDS_MARK;
+    bounds[RFN_BOUND_REQUESTS] = R;
+    bounds[RFN_BOUND_NEXT_N] = a->next_n;
+    bounds[RFN_BOUND_ROWS] = R * a->next_n;
+    bounds[RFN_BOUND_TABLE_WIDTH] = s.W;
+    bounds[RFN_BOUND_TABLE_STRIDE] =
+        IS(header_stride_is_the_width) ? s.W : a->table.stride[0];
+    if (s.R <= 1 && !IS(header_stride_of_one_row))
+        bounds[RFN_BOUND_TABLE_STRIDE] = -1;
+    bounds[RFN_BOUND_PAGE_TOKENS] = a->page_tokens;
+    bounds[RFN_BOUND_PAGES] = a->pages;
 }
 
 #undef IS

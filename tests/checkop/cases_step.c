@@ -32,6 +32,7 @@ struct step_param
     int requests; /* 0: R; else this - 100 */
     int advance;  /* 0: not given; 1: 0; 2: 1; 3: -5 */
     int rejected; /* 0: not given; 1: 0 .. q_lens; 2: also negative, and past the length */
+    int no_bounds; /* 1: the header is not given */
     int end;
 };
 
@@ -104,6 +105,8 @@ static void build_step(struct ck_case *c, const void *param)
     a->context = ck_tensor(c, RFN_I32, CK_OUTPUT, 0, T, 0, 0);
     a->slots = ck_tensor(c, RFN_I64, CK_OUTPUT, 0, T, 0, 0);
     a->live = ck_tensor(c, RFN_I32, CK_OUTPUT, 0, 1, 0, 0);
+    if (!p->no_bounds)
+        a->bounds = ck_tensor(c, RFN_I64, CK_OUTPUT, 0, RFN_BOUNDS, 0, 0);
     a->next_n = p->next_n;
     a->page_tokens = P;
 }
@@ -120,6 +123,8 @@ static int verify_step(struct ck_case *c, const struct rfn_fault *fault, double 
     a.context.data = ck_kept(c, a.context.data);
     a.slots.data = ck_kept(c, a.slots.data);
     a.live.data = ck_kept(c, a.live.data);
+    if (a.bounds.data)
+        a.bounds.data = ck_kept(c, a.bounds.data);
     ref_step_update(&a, &right);
     return ck_all_as_kept(c) && ck_same_fault(c, fault, &right);
 }
@@ -161,6 +166,7 @@ const struct ck_spec ck_step_update_specs[] = {
     STEP_CASE("advance_is_zero", 9, 2, .advance = 1),
     STEP_CASE("advance_is_negative", 9, 2, .advance = 3),
     STEP_CASE("advance_not_given", 9, 2),
+    STEP_CASE("header_not_given", 9, 2, .no_bounds = 1),
     STEP_CASE("requests_is_zero", 7, 2, .requests = 100, .advance = 2),
     STEP_CASE("requests_is_negative", 7, 2, .requests = 50, .advance = 2),
     STEP_CASE("requests_is_part", 9, 3, .requests = 105, .advance = 2, .gap = 5),

@@ -77,6 +77,7 @@ static const struct ck_spec *spec_at(int i)
         { ck_index_gather_specs, ck_index_gather_count },
         { ck_split_lists_specs, ck_split_lists_count },
         { ck_prefix_lists_specs, ck_prefix_lists_count },
+        { ck_bounds_specs, ck_bounds_count },
     };
     for (size_t p = 0; p < CK_COUNT(part); i -= part[p++].count)
         if (i < part[p].count)
@@ -103,6 +104,7 @@ static const struct ck_broken *broken_at(int i)
         { ck_broken_index_gather, ck_broken_index_gathers },
         { ck_broken_split_lists, ck_broken_split_lists_count },
         { ck_broken_prefix_lists, ck_broken_prefix_lists_count },
+        { ck_broken_bounds, ck_broken_bounds_count },
     };
     for (size_t p = 0; p < CK_COUNT(part); i -= part[p++].count)
         if (i < part[p].count)
@@ -184,7 +186,8 @@ static enum rfn_status run_case(const struct ck_variant *v, const struct ck_spec
     if (status != RFN_OK)
         return status;
     copies_take(&first, c);
-    status = run_again(v, c, 1, NULL, &first, "second run");
+    struct rfn_fault unlooked = { 0 };
+    status = run_again(v, c, 1, c->checked ? &unlooked : NULL, &first, "second run");
     if (status == RFN_OK && v->device != RFN_DEVICE_CUDA)
     {
         struct rfn_fault again = { 0 };
@@ -351,7 +354,8 @@ static int fails_somewhere(const struct ck_broken *b, uint64_t seed,
     const struct ck_spec *spec;
     for (int i = 0; (spec = spec_at(i)); i++)
     {
-        if (spec->op != b->op || spec->slow || sizes[i] == BIG)
+        if (spec->op != b->op || spec->slow || sizes[i] == BIG ||
+            ck_is_of_bounds(spec->name) != ck_is_of_bounds(b->name))
             continue;
         struct ck_case c;
         struct rfn_fault fault = { 0 };
@@ -460,6 +464,7 @@ int main(int argc, char **argv)
             run_variant(&h, &o, &variants[v]);
     if (o.only < 0 && variant_wanted(&o, &variants[0]))
     {
+        ck_bounds(&h, o.op);
         ck_contracts(&h, o.op);
         ck_unmapped(&h, o.op);
         run_broken(&h, &o);

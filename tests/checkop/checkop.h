@@ -59,6 +59,7 @@ struct ck_case
     const struct ck_spec *spec; /* what it was built from */
     uint64_t seed;
     int counted;      /* of faults only the op and the count are promised */
+    int checked;      /* nothing is promised outside check mode */
     char reason[256]; /* why it failed */
 };
 
@@ -128,6 +129,13 @@ extern const int ck_broken_split_lists_count, ck_broken_prefix_lists_count;
 extern const struct ck_spec ck_split_lists_specs[], ck_prefix_lists_specs[];
 extern const int ck_split_lists_count, ck_prefix_lists_count;
 
+/* The ops behind step_update with its header: a list of cases and one of twins for all. */
+extern const struct ck_broken ck_broken_bounds[];
+extern const int ck_broken_bounds_count;
+extern const struct ck_spec ck_bounds_specs[];
+extern const int ck_bounds_count;
+int ck_is_of_bounds(const char *name); /* of a case or a twin */
+
 /* ---- building ---------------------------------------------------------------------- */
 
 /* A buffer of the case, filled with one byte; returns its inside. */
@@ -171,6 +179,7 @@ enum rfn_status ck_say_device(const struct ck_variant *v);
 /* ---- the other checks of checkop ---------------------------------------------------- */
 
 struct harness;
+void ck_bounds(struct harness *h, const char *op);    /* refused bounds */
 void ck_contracts(struct harness *h, const char *op); /* refused arguments, their lines */
 void ck_unmapped(struct harness *h, const char *op);  /* masked bytes may be unmapped */
 void ck_bench(const char *op, int threads);

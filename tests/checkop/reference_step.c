@@ -85,6 +85,12 @@ void ref_step_update(const struct rfn_step_update_args *a, struct rfn_fault *fau
             step_row(a, b * a->next_n + j, requests, fault);
     }
     *(int32_t *)a->live.data = (int32_t)(requests * a->next_n);
+    const int64_t bounds[] = { 0x73646e756f62,    R,
+                               a->next_n,         R * a->next_n,
+                               a->table.shape[1], R > 1 ? a->table.stride[0] : -1,
+                               a->page_tokens,    a->pages };
+    if (a->bounds.data)
+        memcpy(a->bounds.data, bounds, sizeof bounds);
     if (!a->advance.data || *(int32_t *)a->advance.data == 0)
         return;
     for (int64_t b = 0; b < requests; b++)
