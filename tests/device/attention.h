@@ -209,6 +209,15 @@ static inline void model_begin(struct model *m, struct test *t, struct rng *rng,
     model_inputs(m);
 }
 
+static inline void model_free(struct model *m)
+{
+    OK(m->t, rfn_attention_destroy(&m->a));
+    HOLDS(m->t, !m->a);
+    while (m->memories)
+        OK(m->t, rfn_memory_free(m->t->dev, m->memory[--m->memories]));
+    OK(m->t, rfn_stream_destroy(&m->s));
+}
+
 static inline void model_end(struct model *m)
 {
     struct rfn_fault fault;
@@ -216,11 +225,7 @@ static inline void model_end(struct model *m)
     OK(m->t, rfn_device_fault(m->t->dev, &fault));
     harness_check(&m->t->h, "no op met a bad index", !fault.op, "%s: %s, row %lld: %lld",
                   fault.op, fault.operand, (long long)fault.row, (long long)fault.value);
-    OK(m->t, rfn_attention_destroy(&m->a));
-    HOLDS(m->t, !m->a);
-    while (m->memories)
-        OK(m->t, rfn_memory_free(m->t->dev, m->memory[--m->memories]));
-    OK(m->t, rfn_stream_destroy(&m->s));
+    model_free(m);
 }
 
 /* ---- steps ------------------------------------------------------------------------- */
