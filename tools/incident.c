@@ -10,7 +10,8 @@
 static const struct incident_form *const forms[] = {
     &incident_scalars, &incident_contiguous, &incident_lists,     &incident_early,
     &incident_bound,   &incident_above,      &incident_unguarded, &incident_bounds,
-    &incident_stale,   &incident_narrow,     &incident_stride,
+    &incident_stale,   &incident_rows,       &incident_narrow,    &incident_stride,
+    &incident_widths,
 };
 
 const struct incident_form *incident_at(int i)

@@ -37,7 +37,7 @@ struct incident
     struct rfn_geometry geometry;
     struct rfn_layer_caches caches[INCIDENT_LAYERS];
     struct rfn_layer_io io[INCIDENT_LAYERS];
-    void *memory[32];
+    void *memory[48];
     int memories;
     uint64_t seed;
     uint64_t random; /* state of incident_below */
@@ -146,5 +146,7 @@ extern const struct incident_form incident_bounds;     /* incident_plans.c */
 extern const struct incident_form incident_stale;      /* incident_plans.c */
 extern const struct incident_form incident_narrow;     /* incident_plans.c */
 extern const struct incident_form incident_stride;     /* incident_plans.c */
+extern const struct incident_form incident_rows;       /* incident_bounds.c */
+extern const struct incident_form incident_widths;     /* incident_bounds.c */
 
 #endif
