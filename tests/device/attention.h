@@ -85,6 +85,7 @@ static inline void model_random(struct model *m, const struct rfn_tensor *t)
         memcpy(x + i, &bits, n - i < 4 ? (size_t)(n - i) * 2 : 8);
     }
     OK(m->t, rfn_copy_sync(m->t->dev, t->data, x, n * 2));
+    OK(m->t, rfn_device_sync(m->t->dev));
     free(x);
 }
 
@@ -99,6 +100,7 @@ static inline void model_fill_caches(struct model *m)
     for (int64_t i = 0; i < PAGES * P; i++)
         all[i] = i;
     OK(m->t, rfn_copy_sync(m->t->dev, slots.data, all, PAGES * P * 8));
+    OK(m->t, rfn_device_sync(m->t->dev));
     free(all);
     model_random(m, &rope);
     for (int i = 0; i < m->g.layers; i++)
@@ -306,6 +308,8 @@ static inline void hand_rows(struct model *m, const struct live *l)
     OK(m->t, rfn_copy_sync(m->t->dev, m->request.data, request, l->requests * n * 4));
     OK(m->t, rfn_copy_sync(m->t->dev, m->context.data, context, l->requests * n * 4));
     OK(m->t, rfn_copy_sync(m->t->dev, m->slots.data, slots, l->requests * n * 8));
+    /* From pageable memory it may still be on its way, and the stream waits for nothing. */
+    OK(m->t, rfn_device_sync(m->t->dev));
 }
 
 static inline void hand_choose(struct model *m, int i, int64_t T)
