@@ -179,7 +179,8 @@ enum rfn_status ck_say_device(const struct ck_variant *v);
 /* ---- the other checks of checkop ---------------------------------------------------- */
 
 struct harness;
-void ck_bounds(struct harness *h, const char *op);    /* refused bounds */
+void ck_bounds(struct harness *h, const char *op); /* refused bounds */
+void ck_registry(struct harness *h);
 void ck_contracts(struct harness *h, const char *op); /* refused arguments, their lines */
 void ck_unmapped(struct harness *h, const char *op);  /* masked bytes may be unmapped */
 void ck_bench(const char *op, int threads);
