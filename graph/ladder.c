@@ -1,7 +1,7 @@
 #define RFN_NO_SITES
 #include "graph/ladder.h"
 #include "runtime/attention/attention.h"
-#include "runtime/call.h"
+#include "runtime/guard.h"
 #include "runtime/range.h"
 
 #include <inttypes.h>
@@ -262,8 +262,11 @@ static void leave_capture(struct rfn_ladder *l)
     }
 }
 
+/* The first update on the ladder's stream takes records: whoever launches this graph, it goes
+ * through the library. */
 static enum rfn_status capture(struct rfn_ladder *l, const struct rfn_bucket *bucket,
-                               const char *name, struct rfn_graph **ret_graph)
+                               const char *name, struct rfn_graph **ret_graph,
+                               int *ret_takes)
 {
     RFN_RANGE(RFN_RANGE_CAPTURE, bucket->requests, bucket->next_n, bucket->short_context);
     struct rfn_capture_desc desc = { l->mode, name };
@@ -275,11 +278,18 @@ static enum rfn_status capture(struct rfn_ladder *l, const struct rfn_bucket *bu
         status = rfn_capture_begin(l->stream, &desc);
     if (status)
         return status;
+    struct rfn_plan_state *state = l->attention->state;
+    state->recorder = l->stream;
     enum rfn_status recorded = record(l, bucket, name);
+    const int has_update = !state->recorder;
+    state->recorder = NULL;
     if (!recorded)
         status = rfn_capture_end(l->stream, ret_graph);
     if (!recorded && !status)
+    {
+        *ret_takes = has_update && state->recorded_in == (*ret_graph)->body->capture_id;
         return RFN_OK;
+    }
 
     /* What follows must not talk over what went wrong. */
     int code = rfn_last_code();
@@ -408,11 +418,13 @@ static enum rfn_status prepare(struct rfn_ladder *l, const struct rfn_bucket *bu
     struct rfn_rung made = { 0 };
     enum rfn_capture_mode mode;
     rfn_bucket_name(name, bucket);
-    enum rfn_status status = capture(l, bucket, name, &graph);
+    enum rfn_status status = capture(l, bucket, name, &graph, &made.takes);
     if (status)
         return status;
     int stepped = step_out(l->device, &mode);
     status = instantiate(l, graph, name, &made);
+    if (!status && made.takes)
+        rfn_guard_takes(made.exec->body, l->attention->state);
     if (!status && l->reduce)
         status = sign(graph, &made);
     rfn_graph_destroy(&graph); /* the executable holds what it needs */

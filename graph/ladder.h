@@ -20,6 +20,7 @@ struct rfn_rung
     int64_t bytes;
     uint64_t used;    /* the ladder's clock at its capture or last replay */
     int32_t captures; /* ever */
+    int takes;        /* its update takes records of what changes */
     /* With ranks only: */
     uint64_t signature;
     int agreed;              /* all ranks had this graph when they compared theirs */

@@ -100,11 +100,14 @@ static enum rfn_status strayed(struct rfn_ladder *l, struct rfn_stream *stream,
     return rfn_error_at(NULL, 0, status, code, "%s", line);
 }
 
-static enum rfn_status hand_over(const struct rfn_ladder *l, struct rfn_stream *stream,
-                                 const struct rfn_step *step, const struct rfn_plan *plan)
+static enum rfn_status hand_over(const struct rfn_ladder *l, const struct rfn_rung *rung,
+                                 struct rfn_stream *stream, const struct rfn_step *step,
+                                 const struct rfn_plan *plan)
 {
     RFN_RANGE(RFN_RANGE_PLAN, step->requests, 0, 0);
-    return rfn_plan_hand_over(l->attention, stream, step, plan);
+    /* Nobody knows what its update does where a caller has replaced arguments. */
+    int takes = rung->takes && !rung->exec->updated;
+    return rfn_plan_hand_over(l->attention, stream, step, plan, takes);
 }
 
 static enum rfn_status check_stream(const struct rfn_ladder *l, struct rfn_stream *stream,
@@ -205,7 +208,7 @@ enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder, struct rfn_stream *
     if (status)
         return status;
     l->last_stream = stream->object.serial;
-    status = hand_over(l, stream, step, &plan);
+    status = hand_over(l, rung, stream, step, &plan);
     if (!status)
         status = launch(l, rung, stream);
     if (status)

@@ -218,7 +218,7 @@ enum rfn_status rfn_exec_launch(struct rfn_exec *exec, struct rfn_stream *stream
                               memory_order_relaxed);
         atomic_store_explicit(&device->last_op, NULL, memory_order_relaxed);
         if (exec->body->plan)
-            rfn_guard_launched(exec->body);
+            rfn_guard_launched(exec);
     }
     return rfn_call_end(&event, device, code);
 }

@@ -179,7 +179,11 @@ enum rfn_status rfn_guard_enqueue(struct rfn_device *device, struct rfn_stream *
         struct rfn_body *body = rfn_capture_find(device, &event);
         /* Who replays somebody else's graph does not say so here. */
         if (body && !body->foreign)
+        {
             wrong = record(body, state, bucket, update, &status, text, sizeof text);
+            if (update && state->recorder == stream)
+                state->recorded_in = body->capture_id;
+        }
         else
             state->unfollowed = 1;
         pthread_mutex_unlock(&device->lock);
@@ -247,11 +251,22 @@ enum rfn_status rfn_guard_launch(struct rfn_call_event *event, struct rfn_device
     return RFN_OK;
 }
 
-void rfn_guard_launched(const struct rfn_body *body)
+void rfn_guard_launched(const struct rfn_exec *exec)
 {
-    for (const struct rfn_body_plan *p = body->plan; p; p = p->next)
+    for (const struct rfn_body_plan *p = exec->body->plan; p; p = p->next)
+    {
         if (p->updates)
             rfn_guard_updated(p->state, &p->bucket);
+        p->state->turn += p->records;
+        p->state->uncounted |= p->records && exec->updated;
+    }
+}
+
+void rfn_guard_takes(struct rfn_body *body, const struct rfn_plan_state *state)
+{
+    for (struct rfn_body_plan *p = body->plan; p; p = p->next)
+        if (p->state == state)
+            p->records = 1;
 }
 
 enum rfn_status rfn_guard_join(struct rfn_body *to, const struct rfn_body *from)

@@ -26,6 +26,12 @@ struct rfn_plan_state
     int32_t advance;
     struct rfn_site planned;
     struct rfn_bucket updated; /* of the last update; next_n 0: none ran */
+    /* The stream whose next captured update takes records, see runtime/attention/record.c;
+     * NULL: none. The capture that it went into; launches of such graphs. */
+    const struct rfn_stream *recorder;
+    uint64_t recorded_in;
+    int64_t turn;
+    int uncounted; /* one had other arguments than were captured: it may have no turn */
 };
 
 /* What a graph has of it. */
@@ -35,6 +41,7 @@ struct rfn_body_plan
     struct rfn_plan_state *state;
     struct rfn_bucket bucket; /* short_context: of a forward */
     int32_t updates;
+    int32_t records; /* updates that take records */
 };
 
 struct rfn_plan_state *rfn_plan_state_create(void); /* NULL without memory */
@@ -57,7 +64,10 @@ void rfn_guard_updated(struct rfn_plan_state *state, const struct rfn_bucket *bu
 /* The plans of a graph that is about to be launched, and behind its launch. */
 enum rfn_status rfn_guard_launch(struct rfn_call_event *event, struct rfn_device *device,
                                  const struct rfn_body *body);
-void rfn_guard_launched(const struct rfn_body *body);
+void rfn_guard_launched(const struct rfn_exec *exec);
+
+/* One update of this graph takes records. */
+void rfn_guard_takes(struct rfn_body *body, const struct rfn_plan_state *state);
 
 /* A child graph's plans are its parent's too. With device->lock held. */
 enum rfn_status rfn_guard_join(struct rfn_body *to, const struct rfn_body *from);

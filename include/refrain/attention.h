@@ -3,10 +3,10 @@
  *
  * An attention object owns what a decode step needs beside the caller's caches, inputs and
  * outputs: step buffers on the device (lengths, query lengths, block table, flags and what
- * step_update makes of them), a workspace, and a pinned ring for what the host hands in.
+ * step_update makes of them), a workspace, and pinned memory for what the host hands in.
  * All of it is allocated at create. A step is
  *
- *     plan     on the host, outside captures: the scheduler's values, checked, into the ring
+ *     plan     on the host, outside captures: the scheduler's values, checked, handed over
  *     update   first node of the graph: step buffers -> rows, contexts, slots
  *     forward  once a layer: pack, index, select, attend
  *
@@ -88,7 +88,8 @@ struct rfn_layer_io
 
 /* What the scheduler says of a step: host memory, read before the call returns. Rows of the
  * table are taken over whole; entries behind the pages in use may be anything, and are
- * looked at once an unchanged step grows into them. */
+ * looked at once an unchanged step grows into them. Of a row that has as many entries as in
+ * the step before only those that differ go to the device. */
 struct rfn_step
 {
     int32_t requests;      /* live ones; 0: an idle rank */
@@ -196,12 +197,16 @@ RFN_API enum rfn_status rfn_attention_bind(struct rfn_attention *attention, int3
  *           stays active.
  * Stream    Enqueues at most two copies on `stream`, from a pinned ring slot whose last copy
  *           has happened; waits only when all slots are in flight. The copy goes where the
- *           last step reads: another stream than that step's has to wait for it first.
+ *           last step reads: another stream than that step's has to wait for it first. So it
+ *           is right whoever runs the update, and how often; rfn_ladder_replay, which counts
+ *           its launches, needs no copy for a step that changes little.
  * Threads   One at a time.
  * Errors    RFN_INVALID: a length below 1 or below its query length, a page outside the
  *           pool, a table without the pages of a context, an unchanged step that differs
  *           from what the device has, takes tokens back where a length was cut at the table's
- *           end, or comes before the update of a plan that advances (CAP027). RFN_LIMIT:
+ *           end, or comes before the update of a plan that advances (CAP027); one that
+ *           builds on what the device has where graphs of ladders ran more often than they
+ *           were launched through this library (rfn_exec_native). RFN_LIMIT:
  *           requests, query length or context past the limits. After a failed copy the next
  *           step has to hand everything over.
  */

@@ -7,6 +7,9 @@
  * attention object's workspace, so one replay is in flight at a time: a replay on another
  * stream comes behind the last one. What a caller launches beside a ladder (eager
  * steps, a second ladder of the same attention object, copies of outputs) it orders itself.
+ * The library counts the launches of a ladder's graphs, by rfn_exec_launch too; launches of
+ * the native handle, which it does not see, make the next step an error that names both
+ * counts, until everything is handed over again.
  *
  * An attention object outlives its ladders.
  *
@@ -142,8 +145,12 @@ RFN_API enum rfn_status rfn_ladder_prepare(struct rfn_ladder *ladder, int32_t re
  * fail behind it on one rank alone: the device, and a graph whose memory was released.
  *
  * Capture   Refused in one.
- * Stream    Asynchronous: a copy when something changed, then one graph launch, behind the
- *           last replay wherever that ran. Never captures, never allocates.
+ * Stream    Asynchronous: one graph launch, behind the last replay wherever that ran. What
+ *           changed, up to RFN_STEP_CHANGES entries of tables, lies in a record in pinned
+ *           memory that the graph's update finds by itself and no other replay looks at. A
+ *           step that changes more, the first one, one behind a failure, and one more than
+ *           16 replays ahead of the device is copied, as rfn_attention_plan does. Never
+ *           captures, never allocates.
  * Threads   One at a time on a ladder.
  * Errors    As rfn_attention_plan. RFN_NOT_READY: no captured bucket fits, naming what is
  *           there; RFN_LIMIT: past the largest bucket or the ladder's next_n. On these

@@ -155,6 +155,29 @@ struct rfn_mla_combine_args
     int32_t empty_lse_positive; /* of lse, and +inf in lse_part is empty too */
 };
 
+#define RFN_STEP_CHANGES 256 /* of tables, that a record has room for */
+
+struct rfn_step_change
+{
+    int32_t request;
+    int32_t column;
+    int32_t page;
+    int32_t unused;
+};
+
+/* What one run of step_update is to find changed. Behind it lie pairs of i32, a request's lens
+ * and q_lens. */
+struct rfn_step_record
+{
+    int64_t turn; /* the run that takes it; every other leaves it alone */
+    int32_t requests;
+    int32_t advance;
+    int32_t lengths; /* 1: take the pairs, forget `rejected`; 0: both stay as they are */
+    int32_t changes;
+    int32_t unused[2];
+    struct rfn_step_change change[RFN_STEP_CHANGES];
+};
+
 struct rfn_step_update_args
 {
     struct rfn_tensor lens;     /* [R] i32, in/out: context with this step's tokens */
@@ -168,8 +191,14 @@ struct rfn_step_update_args
     struct rfn_tensor
         advance; /* [1] i32, optional: not 0: lens += q_lens behind the step */
     struct rfn_tensor
-        rejected;   /* [R] i32, optional, in/out: lens -= them in front of it */
-    int32_t next_n; /* 1 .. 8 */
+        rejected; /* [R] i32, optional, in/out: lens -= them in front of it */
+    /* Changes that the device picks up by itself; all four are given, or none. */
+    struct rfn_tensor records; /* [N, C] i32: a struct rfn_step_record a row */
+    struct rfn_tensor turn;    /* [2] i64 in/out: runs until now; 0 between runs */
+    struct rfn_tensor taken;   /* [1] i64 out: runs until now, this one included */
+    struct rfn_tensor kept;    /* [Q] i32 in/out: what q_lens, table, requests, advance
+                                * lie in, which records change */
+    int32_t next_n;            /* 1 .. 8 */
     int32_t page_tokens;
     int64_t pages;            /* B: a page outside [0, B) gives slot -1 */
     struct rfn_tensor bounds; /* [8] i64 out, optional: enum rfn_bound */
@@ -441,15 +470,31 @@ RFN_API enum rfn_status rfn_mla_combine(struct rfn_stream *stream,
  *   in      advance   [1]     i32   optional
  *   in/out  rejected  [R]     i32   optional; clamped to 0 .. lens; of live requests: taken
  *                                   from lens before anything else, and 0 afterwards
+ *   in      records   [N, C]  i32   optional, as are the next three; N a power of 2, a row
+ *                                   a struct rfn_step_record and R pairs; 16-byte aligned
+ *                                   rows; pinned memory as a rule
+ *   in/out  turn      [2]     i64   [0] goes up by 1 a run; [1] is 0 in front of one
+ *   out     taken     [1]     i64   turn + 1; pinned memory as a rule
+ *   in/out  kept      [Q]     i32   memory that holds q_lens, table, requests and advance
+ *
+ * With records, run number `turn` looks at row turn % N. Where that names this very turn, its
+ * values come before everything else into lens, q_lens, table, requests and advance (of
+ * requests behind the live ones lens and q_lens are set to 0), and stay. So the host may say
+ * what changes while earlier runs are still to come: it writes a row, its turn last, in front
+ * of the launch of that run, and writes the row again when `taken` is past that turn.
  * Capture   Safe. One node; the grid depends on R only.
  * Stream    Asynchronous. No allocation, no host synchronisation.
  * Threads   Any thread, one at a time per stream.
  * Accuracy  Exact.
- * Cost      8 * R + 4 * T bytes read, 16 * T written; with `rejected` 4 * R each more.
- * Errors    RFN_INVALID: T is not R * next_n, next_n out of range. On error nothing is
+ * Cost      8 * R + 4 * T bytes read, 16 * T written; with `rejected` 4 * R each more. With
+ *           records 4,128 + 8 * R bytes of one are read, over PCIe where it is pinned.
+ * Errors    RFN_INVALID: T is not R * next_n, next_n out of range; records without turn, taken
+ *           or kept, too narrow, or what they change lies elsewhere. On error nothing is
  *           enqueued. Check mode reports, of live requests, a length that is negative or past
  *           the table (lens, b, 0), more tokens to take back than there are, or less than
- *           none (rejected, b, 0), and each row's page outside the pool (table, b, column).
+ *           none (rejected, b, 0), and each row's page outside the pool (table, b, column);
+ *           of a record a change outside the table, which is left out (records, change, its
+ *           request or column).
  * Source    The step metadata of vLLM and SGLang, in one kernel.
  */
 RFN_API enum rfn_status rfn_step_update(struct rfn_stream *stream,

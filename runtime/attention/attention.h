@@ -3,23 +3,33 @@
  * packs them, so that one copy hands a step over:
  *
  *     device, and each slot of the pinned ring
- *     | requests, advance, 0, 0 | lens [R] | q_lens [R] | rejected [R] | table [R, W]  |
- *     ^--- header ---^          ^------- each padded to 16 bytes ------^ rows that live ^
+ *     | requests, advance, turn, 0 | lens [R] | q_lens [R] | rejected [R] | table [R, W]  |
+ *     ^--- header ---^             ^------- each padded to 16 bytes ------^ rows that live ^
  *
  * and behind them on the device what step_update makes of them, and the workspace.
+ *
+ * A step that a ladder replays needs no copy as long as it changes little: step_update finds
+ * the changes in a record in pinned memory (record.c). The library counts the launches of such
+ * graphs, the device counts their runs, in `turn`, and a record names the one run that takes
+ * it, so the host may be as far ahead as there are records. A copy goes in stream order and
+ * says anew which turn it is. Updates that somebody else may launch take no records.
  */
 #ifndef RFN_RUNTIME_ATTENTION_H
 #define RFN_RUNTIME_ATTENTION_H
 
 #include <refrain/attention.h>
+#include <string.h>
 
 #define RFN_ATTENTION_RING 3
-#define RFN_HEADER_INTS 4 /* requests, advance; two for the alignment of what follows */
+#define RFN_HEADER_INTS 8 /* requests, advance; i64 turn, and of blocks through it */
+#define RFN_HEADER_TURN 2
+#define RFN_ATTENTION_RECORDS 16 /* a power of 2; one a step that is not done */
 
 /* Where things are; all NULL while only sizes are asked for. */
 struct rfn_step_buffers
 {
     int32_t *header;
+    int64_t *turn; /* in the header */
     int32_t *lens;
     int32_t *q_lens;
     int32_t *rejected;
@@ -62,7 +72,7 @@ struct rfn_handed
     int32_t valid; /* 0: nothing was handed over, or it failed half-way */
     int32_t requests;
     int32_t advance;
-    int32_t slot;     /* of the ring: the tables are still there */
+    int32_t *table;   /* [R, W] */
     int32_t *lens;    /* [R] of the last step */
     int32_t *q_lens;  /* [R] */
     int32_t *pages;   /* [R] leading entries of each table row that were checked */
@@ -87,8 +97,12 @@ struct rfn_attention
     int32_t next_slot;
     int32_t slot_used[RFN_ATTENTION_RING]; /* a copy from it was enqueued */
     struct rfn_event *copied[RFN_ATTENTION_RING];
+    char *records; /* pinned: RFN_ATTENTION_RECORDS of them, */
+    int64_t record_bytes;
+    int64_t *taken; /* and the runs that the device has done */
     struct rfn_handed handed;
-    struct rfn_entries *stale;    /* [ring][R] what a slot's rows lack of handed.slot's */
+    struct rfn_entries *fresh;    /* [R] what the device lacks of handed.table's rows */
+    struct rfn_entries *stale;    /* [ring][R] what a slot's rows lack of handed.table */
     struct rfn_plan_state *state; /* of the last plan; graphs share it */
     struct rfn_layer *layer;
 };
@@ -114,10 +128,11 @@ enum rfn_status rfn_outside_captures(struct rfn_device *device, struct rfn_strea
 enum rfn_status rfn_plan_check(const struct rfn_attention *attention,
                                const struct rfn_step *step, struct rfn_plan *ret_plan);
 
-/* The rest of rfn_attention_plan, for a step that was found good, outside captures. */
+/* The rest of rfn_attention_plan, for a step that was found good, outside captures. `takes`:
+ * the very next work on this object is a graph whose update takes records. */
 enum rfn_status rfn_plan_hand_over(struct rfn_attention *attention,
                                    struct rfn_stream *stream, const struct rfn_step *step,
-                                   const struct rfn_plan *plan);
+                                   const struct rfn_plan *plan, int takes);
 
 /* For those whose launch behind a plan failed: the next step has to hand everything over. */
 void rfn_plan_forget(struct rfn_attention *attention);
@@ -132,6 +147,53 @@ enum rfn_status rfn_plan_check_again(const struct rfn_attention *attention,
  * launched. */
 void rfn_plan_go_on(struct rfn_attention *attention, const struct rfn_plan *plan);
 void rfn_plan_went_on(struct rfn_attention *attention, int32_t replays);
+
+/* What a request's row of the table was when it was last handed over. */
+static inline int32_t *rfn_old_row(const struct rfn_attention *attention, int64_t b)
+{
+    return attention->handed.table + b * attention->width;
+}
+
+static inline void rfn_copy_entries(int32_t *to, const int32_t *from,
+                                    struct rfn_entries r)
+{
+    if (r.lo < r.hi)
+        memcpy(to + r.lo, from + r.lo, (size_t)(r.hi - r.lo) * sizeof *to);
+}
+
+/* ---- ring.c --------------------------------------------------------------------------- */
+
+/* Copies a step, of its tables the rows that have something new. */
+enum rfn_status rfn_ring_copy(struct rfn_attention *attention, struct rfn_stream *stream,
+                              const struct rfn_step *step);
+
+/* ---- record.c ------------------------------------------------------------------------ */
+
+/* Where records and `taken` lie behind `base`, which may be NULL; returns their bytes. */
+int64_t rfn_records_carve(struct rfn_attention *attention, char *base);
+
+/* They are those of no turn. */
+void rfn_records_init(struct rfn_attention *attention);
+
+/* Writes what the next run is to find changed. 0: it has to be copied. */
+int rfn_record_write(struct rfn_attention *attention, const struct rfn_step *step);
+
+/* The run that a record was written for was not launched. */
+void rfn_record_withdraw(struct rfn_attention *attention);
+
+/* More runs were done than launched, so that the device took records early. It has to be
+ * handed everything; until then a step that builds on what it has is refused, RFN_INVALID. */
+int rfn_records_strayed(const struct rfn_attention *attention);
+enum rfn_status rfn_records_check(const struct rfn_attention *attention);
+
+/* A copy says which turn it is. */
+void rfn_records_reset(struct rfn_attention *attention);
+
+/* The operands by which step_update takes records for this many requests. */
+void rfn_records_operands(const struct rfn_attention *attention, int64_t requests,
+                          struct rfn_step_update_args *args);
+
+/* ---- geometry of a step ---------------------------------------------------------------- */
 
 /* The first `rows` rows of the [T, K] that a layer attends: its own choice or its source's. */
 struct rfn_tensor rfn_chosen(const struct rfn_attention *attention,

@@ -108,6 +108,7 @@ static struct rfn_step_buffers carve(const struct rfn_attention *a, char *base)
     struct rfn_step_buffers b = { 0 };
     int64_t at = 0;
     b.header = take(base, &at, RFN_HEADER_INTS * int_bytes, ALIGN);
+    b.turn = base ? (int64_t *)(void *)(b.header + RFN_HEADER_TURN) : NULL;
     b.lens = take(base, &at, R * int_bytes, 16);
     b.q_lens = take(base, &at, R * int_bytes, 16);
     b.rejected = take(base, &at, R * int_bytes, 16);
@@ -148,7 +149,7 @@ static void assign_choices(struct rfn_attention *a)
 static struct rfn_attention *make_object(const struct rfn_geometry *g, int32_t requests)
 {
     size_t layers = (size_t)g->layers, R = (size_t)requests, name = strlen(g->name) + 1;
-    size_t ints = (4 + 2 * RFN_ATTENTION_RING) * R + (g->index_source ? layers : 0);
+    size_t ints = (6 + 2 * RFN_ATTENTION_RING) * R + (g->index_source ? layers : 0);
     struct rfn_attention *a =
         calloc(1, sizeof *a + layers * sizeof *a->layer + ints * sizeof(int32_t) + name);
     if (!a)
@@ -160,6 +161,8 @@ static struct rfn_attention *make_object(const struct rfn_geometry *g, int32_t r
     a->handed.pages = next + 2 * R;
     a->handed.columns = next + 3 * R;
     next += 4 * R;
+    a->fresh = (struct rfn_entries *)next;
+    next += 2 * R;
     a->stale = (struct rfn_entries *)next;
     next += 2 * RFN_ATTENTION_RING * R;
     a->geometry = *g;
@@ -190,12 +193,21 @@ static enum rfn_status allocate(struct rfn_attention *a)
         return status;
     a->at = carve(a, a->memory);
     a->slot_bytes = round_up(a->at.packed, RING_ALIGN);
+    const size_t table_bytes = (size_t)(a->limits.requests * a->width) * sizeof(int32_t);
+    a->handed.table = malloc(table_bytes);
+    if (!a->handed.table)
+        return RFN_FAIL(RFN_NOMEM, "no memory for tables of %d requests",
+                        a->limits.requests);
+    memset(a->handed.table, 0xff, table_bytes); /* and is there before the first step */
+    const int64_t slots_bytes = RFN_ATTENTION_RING * a->slot_bytes;
     void *ring;
     status = rfn_memory_alloc(a->device, RFN_MEMORY_PINNED,
-                              RFN_ATTENTION_RING * a->slot_bytes, &ring);
+                              slots_bytes + rfn_records_carve(a, NULL), &ring);
     if (status != RFN_OK)
         return status;
     a->ring = ring;
+    rfn_records_carve(a, a->ring + slots_bytes);
+    rfn_records_init(a);
     for (int i = 0; status == RFN_OK && i < RFN_ATTENTION_RING; i++)
         status = rfn_event_create_plain(a->device, &a->copied[i]);
     if (status != RFN_OK)
@@ -227,6 +239,13 @@ static enum rfn_status release(struct rfn_attention *a)
             return status;
     }
     return RFN_OK;
+}
+
+static void drop(struct rfn_attention *a)
+{
+    rfn_plan_state_drop(a->state);
+    free(a->handed.table);
+    free(a);
 }
 
 /* ---- public ---------------------------------------------------------------------- */
@@ -261,8 +280,7 @@ enum rfn_status rfn_attention_create(struct rfn_device *device,
         return RFN_OK;
     }
     release(a);
-    rfn_plan_state_drop(a->state);
-    free(a);
+    drop(a);
     return status;
 }
 
@@ -280,8 +298,7 @@ enum rfn_status rfn_attention_destroy(struct rfn_attention **attention)
         status = release(a);
     if (status != RFN_OK)
         return status;
-    rfn_plan_state_drop(a->state);
-    free(a);
+    drop(a);
     *attention = NULL;
     return RFN_OK;
 }

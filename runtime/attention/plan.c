@@ -1,5 +1,5 @@
-/* What the scheduler says of a step: checked whole, then packed into a slot of the pinned
- * ring and copied at once. */
+/* What the scheduler says of a step: checked whole, then handed over, in a record or by a
+ * copy. */
 #include "runtime/attention/attention.h"
 
 #include "kernels/op.h"
@@ -81,16 +81,6 @@ static enum rfn_status check_entries(const struct rfn_attention *a, int32_t b,
     return RFN_OK;
 }
 
-static char *slot_at(const struct rfn_attention *a, int32_t slot)
-{
-    return a->ring + slot * a->slot_bytes;
-}
-
-static int32_t *slot_row(const struct rfn_attention *a, int32_t slot, int64_t b)
-{
-    return (int32_t *)(slot_at(a, slot) + a->at.table_at) + b * a->width;
-}
-
 static int64_t least(int64_t x, int64_t y)
 {
     return x < y ? x : y;
@@ -151,7 +141,7 @@ static enum rfn_status check_part(const struct rfn_attention *a,
         status = check_entries(a, b, row, fresh.lo, least(fresh.hi, pages));
     if (status != RFN_OK || is_whole(fresh))
         return status;
-    const int32_t *old = slot_row(a, h->slot, b);
+    const int32_t *old = rfn_old_row(a, b);
     status = check_entries(a, b, old, h->pages[b], least(fresh.lo, pages));
     if (status == RFN_OK)
         status = check_entries(a, b, old, most(fresh.hi, h->pages[b]), pages);
@@ -252,8 +242,8 @@ static enum rfn_status check_unchanged(const struct rfn_attention *a,
         if (status == RFN_OK)
             status = check_room(b, h->columns[b], pages_for(a, len));
         if (status == RFN_OK)
-            status = check_entries(a, b, slot_row(a, h->slot, b), h->pages[b],
-                                   pages_for(a, len));
+            status =
+                check_entries(a, b, rfn_old_row(a, b), h->pages[b], pages_for(a, len));
     }
     return status;
 }
@@ -282,6 +272,8 @@ enum rfn_status rfn_plan_check(const struct rfn_attention *attention,
     if (status == RFN_OK && step->unchanged && a->handed.requests)
         status = rfn_guard_plan(a->device, a->state, carried_on(&a->handed, step, 0),
                                 a->handed.lens[0]);
+    if (status == RFN_OK && (step->unchanged || step->new_from))
+        status = rfn_records_check(a);
     if (status == RFN_OK)
         *ret_plan = plan;
     return status;
@@ -315,11 +307,13 @@ enum rfn_status rfn_plan_check_again(const struct rfn_attention *attention,
         if (status == RFN_OK)
             status = check_room(b, h->columns[b], pages_for(a, last));
         if (status == RFN_OK)
-            status = check_entries(a, b, slot_row(a, h->slot, b), h->pages[b],
-                                   pages_for(a, last));
+            status =
+                check_entries(a, b, rfn_old_row(a, b), h->pages[b], pages_for(a, last));
     }
     if (status == RFN_OK && h->requests)
         status = rfn_guard_plan(a->device, a->state, advanced(h, 0), h->lens[0]);
+    if (status == RFN_OK)
+        status = rfn_records_check(a);
     if (status == RFN_OK)
     {
         *ret_plan = plan;
@@ -330,136 +324,49 @@ enum rfn_status rfn_plan_check_again(const struct rfn_attention *attention,
 
 /* ---- handing over ---------------------------------------------------------------- */
 
-/* The step has had its frame: that the device lives, that no capture is concerned, whose
- * stream it is. What follows goes to the device without one of its own. */
-static enum rfn_status done(const struct rfn_attention *a, int code)
+/* A row that is handed over whole has mostly one new entry or none. */
+static struct rfn_entries differing(const int32_t *old, const int32_t *row, int32_t n)
 {
-    return code ? rfn_call_failed(a->device, "attention_plan", code) : RFN_OK;
+    struct rfn_entries ret = { 0, n };
+    if (!memcmp(old, row, (size_t)n * sizeof *row))
+        return (struct rfn_entries) { 0, 0 };
+    while (old[ret.lo] == row[ret.lo])
+        ret.lo++;
+    while (old[ret.hi - 1] == row[ret.hi - 1])
+        ret.hi--;
+    return ret;
 }
 
-/* Waits for the last copy from a slot. The event was recorded outside captures, so another
- * thread's capture has nothing to fear from the wait. */
-static enum rfn_status wait_for_slot(const struct rfn_attention *a, int32_t slot)
+/* Keeps a row's new entries. Slots of the ring lack them from now on. */
+static void keep_row(const struct rfn_attention *a, const struct rfn_step *step,
+                     int32_t b)
 {
-    const struct rfn_backend *backend = a->device->backend;
-    void *impl = a->device->impl;
-    enum rfn_capture_mode mode = RFN_CAPTURE_RELAXED;
-    if (!a->slot_used[slot])
-        return RFN_OK;
-    enum rfn_status status = done(a, backend->thread_mode(impl, &mode));
-    if (status != RFN_OK)
-        return status;
-    status = done(a, backend->event_sync(impl, a->copied[slot]->native));
-    int back = backend->thread_mode(impl, &mode);
-    return status == RFN_OK ? done(a, back) : status;
-}
-
-/* Copies entries of a row. */
-static void copy_entries(int32_t *to, const int32_t *from, struct rfn_entries r)
-{
-    if (r.lo < r.hi)
-        memcpy(to + r.lo, from + r.lo, (size_t)(r.hi - r.lo) * sizeof *to);
-}
-
-/* Brings a row of a slot up to date: what it missed while other slots were in use, then
- * what is new, which the others miss from now on. */
-static void pack_row(const struct rfn_attention *a, int32_t slot,
-                     const struct rfn_step *step, int32_t b)
-{
-    const int64_t R = a->limits.requests;
-    const struct rfn_entries fresh = fresh_of(a, step, b);
-    int32_t *row = slot_row(a, slot, b);
-    const struct rfn_entries *missed = &a->stale[slot * R + b];
-    if (fresh.lo >= fresh.hi && missed->lo >= missed->hi)
-        return;
-    if (!is_whole(fresh) && slot != a->handed.slot)
-        copy_entries(row, slot_row(a, a->handed.slot, b), *missed);
-    copy_entries(row, step->table + b * step->table_stride, fresh);
-    if (!step->new_from && fresh.hi < a->width)
-        memset(row + fresh.hi, 0xff,
-               (size_t)(a->width - fresh.hi) * sizeof *row); /* -1 */
-    for (int32_t s = 0; s < RFN_ATTENTION_RING; s++)
+    struct rfn_entries fresh = fresh_of(a, step, b);
+    const int32_t n = fresh.hi, *from = step->table + b * step->table_stride;
+    int32_t *row = rfn_old_row(a, b);
+    int known = a->handed.valid && b < a->handed.requests && a->handed.columns[b] == n;
+    if (!step->new_from && known)
+        fresh = differing(row, from, n);
+    rfn_copy_entries(row, from, fresh);
+    if (!step->new_from && !known)
     {
-        struct rfn_entries *stale = &a->stale[s * R + b];
-        if (s == slot)
-            *stale = (struct rfn_entries) { 0, 0 };
-        else if (is_whole(fresh) || stale->hi <= stale->lo)
-            *stale = fresh;
-        else if (fresh.lo < fresh.hi)
+        memset(row + n, 0xff, (size_t)(a->width - n) * sizeof *row); /* -1 */
+        fresh.hi = (int32_t)a->width;
+    }
+    a->fresh[b] = fresh;
+    for (int32_t s = 0; s < RFN_ATTENTION_RING && fresh.lo < fresh.hi; s++)
+    {
+        struct rfn_entries *stale = &a->stale[s * (int64_t)a->limits.requests + b];
+        if (stale->lo < stale->hi)
             *stale = (struct rfn_entries) { (int32_t)least(stale->lo, fresh.lo),
                                             (int32_t)most(stale->hi, fresh.hi) };
+        else
+            *stale = fresh;
     }
-}
-
-/* Returns the requests whose rows the device lacks. */
-static struct rfn_entries pack(const struct rfn_attention *a, int32_t slot,
-                               const struct rfn_step *step)
-{
-    const int64_t R = a->limits.requests, n = step->requests;
-    struct rfn_entries rows = { (int32_t)n, 0 };
-    char *base = slot_at(a, slot);
-    int32_t *lens = (int32_t *)(base + ((char *)a->at.lens - (char *)a->at.header));
-    int32_t *q_lens = (int32_t *)(base + ((char *)a->at.q_lens - (char *)a->at.header));
-    int32_t *rejected =
-        (int32_t *)(base + ((char *)a->at.rejected - (char *)a->at.header));
-    memset(rejected, 0, (size_t)R * sizeof *rejected);
-    copy_entries(lens, step->lens, (struct rfn_entries) { 0, (int32_t)n });
-    for (int64_t b = 0; b < n; b++)
-        q_lens[b] = step->q_lens ? step->q_lens[b] : a->limits.next_n;
-    memset(lens + n, 0, (size_t)(R - n) * sizeof *lens);
-    memset(q_lens + n, 0, (size_t)(R - n) * sizeof *q_lens);
-    for (int32_t b = 0; b < n; b++)
-    {
-        const struct rfn_entries fresh = fresh_of(a, step, b);
-        pack_row(a, slot, step, b);
-        if (fresh.lo >= fresh.hi)
-            continue;
-        rows.lo = (int32_t)least(rows.lo, b);
-        rows.hi = b + 1;
-    }
-    return rows;
-}
-
-static enum rfn_status copy(const struct rfn_attention *a, struct rfn_stream *stream,
-                            int32_t slot, int64_t at, int64_t bytes)
-{
-    const struct rfn_copy copy = {
-        .dst = (char *)a->at.header + at,
-        .src = slot_at(a, slot) + at,
-        .bytes = bytes,
-        .dst_kind = RFN_MEMORY_DEVICE,
-        .src_kind = RFN_MEMORY_PINNED,
-    };
-    return done(a,
-                a->device->backend->copy_async(a->device->impl, stream->native, &copy));
-}
-
-/* A second copy costs the host more than so many bytes cost the device: some 10 us. */
-#define APART_BYTES (512 << 10)
-
-/* The bytes in front of the table, or fewer, and rows of it. Behind it the slot is busy
- * until its event. */
-static enum rfn_status enqueue(struct rfn_attention *a, struct rfn_stream *stream,
-                               int32_t slot, int64_t bytes, struct rfn_entries rows)
-{
-    const int64_t row_bytes = a->width * (int64_t)sizeof(int32_t);
-    const int64_t at = a->at.table_at + rows.lo * row_bytes;
-    const int apart = rows.lo < rows.hi && rows.lo * row_bytes > APART_BYTES;
-    if (!apart && rows.hi > 0)
-        bytes = a->at.table_at + rows.hi * row_bytes;
-    enum rfn_status status = copy(a, stream, slot, 0, bytes);
-    if (status == RFN_OK && apart)
-        status = copy(a, stream, slot, at, (rows.hi - rows.lo) * row_bytes);
-    if (status != RFN_OK)
-        return status;
-    a->slot_used[slot] = 1;
-    a->next_slot = (slot + 1) % RFN_ATTENTION_RING;
-    return done(a, a->device->backend->event_record(
-                       a->device->impl, a->copied[slot]->native, stream->native, 0));
 }
 
 /* Keeps what was handed over, for steps that say "unchanged". */
-static void remember(struct rfn_attention *a, const struct rfn_step *step, int32_t slot)
+static void remember(struct rfn_attention *a, const struct rfn_step *step)
 {
     struct rfn_handed *h = &a->handed;
     for (int32_t b = 0; b < step->requests; b++)
@@ -476,8 +383,6 @@ static void remember(struct rfn_attention *a, const struct rfn_step *step, int32
     }
     h->requests = step->requests;
     h->advance = step->advance;
-    if (!step->unchanged)
-        h->slot = slot;
     h->valid = 1;
 }
 
@@ -503,6 +408,7 @@ void rfn_plan_forget(struct rfn_attention *attention)
 {
     attention->handed.valid = 0;
     attention->state->valid = 0;
+    rfn_record_withdraw(attention);
 }
 
 /* For the launches that run it. */
@@ -521,34 +427,25 @@ static void note(struct rfn_attention *a, const struct rfn_step *step,
 
 enum rfn_status rfn_plan_hand_over(struct rfn_attention *attention,
                                    struct rfn_stream *stream, const struct rfn_step *step,
-                                   const struct rfn_plan *plan)
+                                   const struct rfn_plan *plan, int takes)
 {
     struct rfn_attention *a = attention;
-    enum rfn_status status;
-    const int32_t slot = a->next_slot;
+    enum rfn_status status = RFN_OK;
+    if (rfn_records_strayed(a))
+        a->handed.valid = 0; /* nothing stays as it was: the step is whole, or refused */
     if (!step->unchanged || step->advance != a->handed.advance)
     {
-        int64_t bytes = RFN_HEADER_INTS * (int64_t)sizeof(int32_t);
-        status = wait_for_slot(a, slot);
-        if (status != RFN_OK)
-            return status;
-        struct rfn_entries rows = { 0, 0 };
-        if (!step->unchanged)
-        {
-            rows = pack(a, slot, step);
-            bytes = a->at.table_at;
-        }
-        memcpy(slot_at(a, slot),
-               (const int32_t[]) { step->requests, step->advance, 0, 0 },
-               RFN_HEADER_INTS * sizeof(int32_t));
-        status = enqueue(a, stream, slot, bytes, rows);
-        if (status != RFN_OK)
-        {
-            rfn_plan_forget(a); /* nobody knows what the device has */
-            return status;
-        }
+        for (int32_t b = 0; !step->unchanged && b < step->requests; b++)
+            keep_row(a, step, b);
+        if (!takes || !rfn_record_write(a, step))
+            status = rfn_ring_copy(a, stream, step);
     }
-    remember(a, step, slot);
+    if (status != RFN_OK)
+    {
+        rfn_plan_forget(a); /* nobody knows what the device has */
+        return status;
+    }
+    remember(a, step);
     note(a, step, plan);
     return RFN_OK;
 }
@@ -570,7 +467,7 @@ enum rfn_status rfn_attention_plan(struct rfn_attention *attention,
     if (status == RFN_OK)
         status = rfn_plan_check(a, step, &plan);
     if (status == RFN_OK)
-        status = rfn_plan_hand_over(a, stream, step, &plan);
+        status = rfn_plan_hand_over(a, stream, step, &plan, 0);
     if (status == RFN_OK)
         *ret_bucket = plan.bucket;
     return status;

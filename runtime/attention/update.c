@@ -45,7 +45,7 @@ enum rfn_status rfn_attention_update(struct rfn_attention *attention,
         return status;
     /* An idle rank too writes that no row is live. */
     const int64_t R = bucket->requests ? bucket->requests : 1, T = R * bucket->next_n;
-    const struct rfn_step_update_args args = {
+    struct rfn_step_update_args args = {
         .lens = rfn_tensor_of(a->at.lens, RFN_I32, R, 0, 0, 0),
         .q_lens = rfn_tensor_of(a->at.q_lens, RFN_I32, R, 0, 0, 0),
         .table = rfn_tensor_of(a->at.table, RFN_I32, R, a->width, 0, 0),
@@ -61,7 +61,13 @@ enum rfn_status rfn_attention_update(struct rfn_attention *attention,
         .pages = a->limits.pages,
         .bounds = rfn_tensor_of(a->at.bounds, RFN_I64, RFN_BOUNDS, 0, 0, 0),
     };
+    /* The ladder's own capture: what else launches this graph is counted too. */
+    const int takes = !runs && a->state->recorder == stream;
+    if (takes)
+        rfn_records_operands(a, R, &args);
     status = rfn_op_launch(stream, &rfn_op_step_update, &args);
+    if (status == RFN_OK && takes)
+        a->state->recorder = NULL; /* a second one of the step finds it done */
     if (status == RFN_OK && runs)
         rfn_guard_updated(a->state, bucket);
     return status;

@@ -28,8 +28,8 @@
 #include <stdatomic.h>
 
 #define RFN_HOST_ITEMS 4096 /* pooled at open */
-#define RFN_HOST_ARGS_BYTES                                                              \
-    1024 /* argument bytes with a pooled item; more is allocated */
+/* Argument bytes with a pooled item; more is allocated. step_update has most, 1,216. */
+#define RFN_HOST_ARGS_BYTES 1536
 #define RFN_HOST_OWN_DEPS 3
 /* A graph with its children, and theirs: a few adds of a child to the next one's graph would
  * make more nodes than any memory holds, and all walks of the levels recurse. */

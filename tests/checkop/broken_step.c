@@ -67,7 +67,25 @@
     X(header_stride_of_one_row)                                                          \
     X(header_unmarked)                                                                   \
     X(live_not_written)                                                                  \
-    X(last_request_dropped)
+    X(last_request_dropped)                                                              \
+    X(record_ignored)                                                                    \
+    X(record_of_any_turn)                                                                \
+    X(record_of_32_bits)                                                                 \
+    X(record_in_the_first_place)                                                         \
+    X(record_stride_ignored)                                                             \
+    X(record_requests_ignored)                                                           \
+    X(record_requests_not_kept)                                                          \
+    X(record_advance_ignored)                                                            \
+    X(record_lengths_always)                                                             \
+    X(record_lengths_never)                                                              \
+    X(record_of_the_dead_left)                                                           \
+    X(record_leaves_rejected)                                                            \
+    X(record_last_change_dropped)                                                        \
+    X(record_change_outside_taken)                                                       \
+    X(record_change_outside_not_reported)                                                \
+    X(turn_left)                                                                         \
+    X(taken_not_written)                                                                 \
+    X(taken_is_this_turn)
 
 enum step_bug
 {
@@ -201,11 +219,70 @@ static void step_request(const struct step *s, int64_t b, int live, enum step_bu
     ((int32_t *)a->lens.data)[b] = (int32_t)(uint32_t)L;
 }
 
+static void step_change(const struct step *s, const struct rfn_step_record *r,
+                        enum step_bug bug)
+{
+    const struct rfn_step_update_args *a = s->a;
+    int32_t n = r->changes < RFN_STEP_CHANGES ? r->changes : RFN_STEP_CHANGES;
+    for (int32_t i = 0; i < n - IS(record_last_change_dropped); i++)
+    {
+        struct rfn_step_change c = r->change[i];
+        int far = c.request < 0 || c.request >= s->R,
+            wide = c.column < 0 || c.column >= s->W;
+        if (far && IS(record_change_outside_taken))
+            far = c.request = 0;
+        if ((far || wide) && !IS(record_change_outside_not_reported))
+            note(s, "records", i, !far, far ? c.request : c.column);
+        if (!far && !wide)
+            ((int32_t *)a->table.data)[c.request * a->table.stride[0] + c.column] =
+                c.page;
+    }
+}
+
+static void step_record(const struct step *s, enum step_bug bug)
+{
+    const struct rfn_step_update_args *a = s->a;
+    int64_t turn = *(int64_t *)a->turn.data, N = a->records.shape[0];
+    int64_t stride =
+        IS(record_stride_ignored) ? a->records.shape[1] : a->records.stride[0];
+    const struct rfn_step_record *r =
+        (const void *)((int32_t *)a->records.data +
+                       (IS(record_in_the_first_place) ? 0 : turn % N) * stride);
+    const int32_t *pair = (const int32_t *)(r + 1);
+    *(int64_t *)a->turn.data = turn + !IS(turn_left);
+    if (!IS(taken_not_written))
+        *(int64_t *)a->taken.data = turn + !IS(taken_is_this_turn);
+    int now = IS(record_of_32_bits) ? (int32_t)r->turn == (int32_t)turn : r->turn == turn;
+    if (IS(record_ignored) || !(now || IS(record_of_any_turn)))
+        return;
+    if (!IS(record_requests_ignored))
+        *(int32_t *)a->requests.data = r->requests;
+    if (a->advance.data && !IS(record_advance_ignored))
+        *(int32_t *)a->advance.data = r->advance;
+    step_change(s, r, bug);
+    int lengths = (r->lengths || IS(record_lengths_always)) && !IS(record_lengths_never);
+    for (int64_t b = 0; lengths && b < s->R; b++)
+    {
+        int live = b < r->requests;
+        if (!live && IS(record_of_the_dead_left))
+            continue;
+        ((int32_t *)a->lens.data)[b] = live ? pair[2 * b] : 0;
+        ((int32_t *)a->q_lens.data)[b] = live ? pair[2 * b + 1] : 0;
+        if (a->rejected.data && !IS(record_leaves_rejected))
+            ((int32_t *)a->rejected.data)[b] = 0;
+    }
+}
+
 static void step_twin(const struct rfn_step_update_args *a, struct rfn_fault *fault,
                       enum step_bug bug)
 {
     struct step s = { a, fault, a->lens.shape[0], a->table.shape[1], a->page_tokens, 0 };
+    int32_t kept = *(int32_t *)a->requests.data;
+    if (a->records.data)
+        step_record(&s, bug);
     int64_t requests = *(int32_t *)a->requests.data, queries = 0, named = requests;
+    if (IS(record_requests_not_kept))
+        *(int32_t *)a->requests.data = kept;
     s.most = s.W * s.P > INT32_MAX ? INT32_MAX : s.W * s.P;
     requests = requests < 0 ? 0 : requests > s.R ? s.R : requests;
     for (int64_t b = 0; b < s.R; b++)

@@ -20,6 +20,15 @@ enum pages
 #define ZERO (-1000000) /* a length or query length of 0; 0 itself ends a list */
 #define LIST 20
 
+enum record
+{
+    NO_RECORDS,
+    OF_THIS_TURN, /* it says everything; what the device has is garbage */
+    TABLES_ONLY,  /* lengths stay as the device has them */
+    FAR_CHANGES,  /* some lie outside the table */
+    OF_ANOTHER,   /* of the turn before or behind, in this one's place */
+};
+
 struct step_param
 {
     int R, next_n;
@@ -33,6 +42,7 @@ struct step_param
     int advance;  /* 0: not given; 1: 0; 2: 1; 3: -5 */
     int rejected; /* 0: not given; 1: 0 .. q_lens; 2: also negative, and past the length */
     int no_bounds; /* 1: the header is not given */
+    enum record record;
     int end;
 };
 
@@ -57,6 +67,96 @@ static int64_t page_of(struct ck_case *c, const struct step_param *p, int64_t pa
         return rng_below(&c->rng, 2) ? -1 - rng_below(&c->rng, 3)
                                      : pages + rng_below(&c->rng, 2) * 100000;
     return rng_below(&c->rng, pages);
+}
+
+#define RECORDS 4
+
+/* Moves a vector or a table into `kept`, at *at. */
+static void move_into(const struct rfn_tensor *kept, int64_t *at, struct rfn_tensor *part)
+{
+    int64_t rows = part->shape[0],
+            elems = part->dims == 2 ? rows * part->stride[0] : rows;
+    int32_t *to = (int32_t *)kept->data + *at;
+    if (part->data && elems)
+        memcpy(to, part->data, (size_t)elems * 4);
+    if (part->data)
+        part->data = to;
+    *at += elems;
+}
+
+/* What is live goes from the device's buffers into the record, as far as that says it. */
+static void fill_record(struct ck_case *c, const struct step_param *p,
+                        struct rfn_step_record *r)
+{
+    const struct rfn_step_update_args *a = &c->args.step_update;
+    int32_t *lens = a->lens.data, *q_lens = a->q_lens.data, *pair = (int32_t *)(r + 1);
+    int32_t *requests = a->requests.data, *advance = a->advance.data;
+    int64_t live = *requests < 0 ? 0 : *requests < p->R ? *requests : p->R;
+    r->turn = *(int64_t *)a->turn.data;
+    r->requests = *requests;
+    r->lengths = p->record != TABLES_ONLY;
+    r->changes = 0;
+    *requests = 0x7f7f7f7f;
+    if (advance)
+    {
+        r->advance = *advance;
+        *advance = (int32_t)rng_below(&c->rng, 2);
+    }
+    for (int64_t b = 0; b < live && r->lengths; b++)
+    {
+        pair[2 * b] = lens[b];
+        pair[2 * b + 1] = q_lens[b];
+        lens[b] = q_lens[b] = GUARD_INDEX;
+        if (a->rejected.data)
+            ((int32_t *)a->rejected.data)[b] = 2;
+    }
+    for (int64_t b = live - 1; b >= 0; b--)
+        for (int64_t w = a->table.shape[1] - 1; w >= 0; w--)
+        {
+            int32_t *cell = (int32_t *)a->table.data + b * a->table.stride[0] + w;
+            if (r->changes == RFN_STEP_CHANGES || rng_below(&c->rng, 3) == 0)
+                continue;
+            r->change[r->changes++] =
+                (struct rfn_step_change) { (int32_t)b, (int32_t)w, *cell, 0 };
+            *cell = -7;
+        }
+    const int32_t W = (int32_t)a->table.shape[1];
+    const int32_t far[][2] = { { -2, 0 },        { p->R, 0 }, { 0, -1 },
+                               { INT32_MAX, 1 }, { 0, W },    { 1, INT32_MIN } };
+    for (size_t i = 0; p->record == FAR_CHANGES && i < CK_COUNT(far); i++)
+        r->change[r->changes++] = (struct rfn_step_change) { far[i][0], far[i][1], 5, 0 };
+}
+
+static void build_records(struct ck_case *c, const struct step_param *p)
+{
+    struct rfn_step_update_args *a = &c->args.step_update;
+    int64_t C = (int64_t)sizeof(struct rfn_step_record) / 4 + 2 * p->R, at = 2;
+    int64_t table = a->table.shape[0] * a->table.stride[0];
+    a->kept = ck_tensor(c, RFN_I32, GUARD_INDEX, 0, 3 + p->R + table, 0, 0);
+    move_into(&a->kept, &at, &a->q_lens);
+    move_into(&a->kept, &at, &a->requests);
+    move_into(&a->kept, &at, &a->table);
+    at = 0;
+    move_into(&a->kept, &at, &a->advance);
+    a->records = ck_tensor(c, RFN_I32, GUARD_INDEX, (4 - C % 4) % 4 + 8, RECORDS, C, 0);
+    a->turn = ck_tensor(c, RFN_I64, GUARD_INDEX, 0, 2, 0, 0);
+    a->taken = ck_tensor(c, RFN_I64, CK_OUTPUT, 0, 1, 0, 0);
+    int64_t turn = rng_below(&c->rng, 3) ? rng_below(&c->rng, 1000)
+                                         : (INT64_C(5) << 32) + rng_below(&c->rng, 4);
+    ((int64_t *)a->turn.data)[0] = turn;
+    ((int64_t *)a->turn.data)[1] = 0;
+    const int64_t away[] = { RECORDS, -RECORDS, INT64_C(1) << 32 };
+    for (int i = 0; i < RECORDS; i++) /* others' are for others */
+    {
+        int64_t other = turn / RECORDS * RECORDS + i;
+        struct rfn_step_record *r =
+            (void *)((int32_t *)a->records.data + i * a->records.stride[0]);
+        r->turn = other;
+        if (other == turn && p->record != OF_ANOTHER)
+            fill_record(c, p, r);
+        else if (other == turn)
+            r->turn += away[p->R > 100 ? 2 : rng_below(&c->rng, 2)];
+    }
 }
 
 /* Of a live request, only pages that its context reaches stand in the table; all other
@@ -109,6 +209,8 @@ static void build_step(struct ck_case *c, const void *param)
         a->bounds = ck_tensor(c, RFN_I64, CK_OUTPUT, 0, RFN_BOUNDS, 0, 0);
     a->next_n = p->next_n;
     a->page_tokens = P;
+    if (p->record)
+        build_records(c, p);
 }
 
 static int verify_step(struct ck_case *c, const struct rfn_fault *fault, double tolerance)
@@ -125,6 +227,15 @@ static int verify_step(struct ck_case *c, const struct rfn_fault *fault, double 
     a.live.data = ck_kept(c, a.live.data);
     if (a.bounds.data)
         a.bounds.data = ck_kept(c, a.bounds.data);
+    if (a.records.data)
+    {
+        a.turn.data = ck_kept(c, a.turn.data);
+        a.taken.data = ck_kept(c, a.taken.data);
+        a.q_lens.data = ck_kept(c, a.q_lens.data);
+        a.table.data = ck_kept(c, a.table.data);
+        a.requests.data = ck_kept(c, a.requests.data);
+        a.advance.data = ck_kept(c, a.advance.data);
+    }
     ref_step_update(&a, &right);
     return ck_all_as_kept(c) && ck_same_fault(c, fault, &right);
 }
@@ -207,6 +318,31 @@ const struct ck_spec ck_step_update_specs[] = {
               .requests = 1123, .advance = 2),
     STEP_CASE("1024_requests_of_8", 1024, 8, LENS(100, 32, 33, ZERO, 1, 2, 99, -3),
               .advance = 2, .P = 16),
+    STEP_CASE("record", 9, 2, .advance = 2, .rejected = 1, .record = OF_THIS_TURN),
+    STEP_CASE("record_without_advance", 7, 3, .record = OF_THIS_TURN, .gap = 3),
+    STEP_CASE("record_not_advancing", 7, 3, .advance = 1, .record = OF_THIS_TURN),
+    STEP_CASE("record_of_few_requests", 9, 3, .requests = 104, .advance = 2,
+              .rejected = 1, .record = OF_THIS_TURN, .gap = 1),
+    STEP_CASE("record_of_none", 9, 3, .requests = 100, .advance = 2, .rejected = 1,
+              .record = OF_THIS_TURN),
+    STEP_CASE("record_of_too_many", 9, 3, .requests = 5000, .advance = 2,
+              .record = OF_THIS_TURN),
+    STEP_CASE("record_of_odd_lengths", 12, 4, LENS(300, 2, 64, -5, 9000),
+              QUERIES(5, -1, 4), .W = 9, .advance = 2, .record = OF_THIS_TURN),
+    STEP_CASE("record_of_no_requests_at_all", 0, 4, .record = OF_THIS_TURN),
+    STEP_CASE("record_of_tables", 33, 4, .advance = 2, .rejected = 1,
+              .record = TABLES_ONLY),
+    STEP_CASE("record_of_changes_outside", 6, 2, LENS(100), .W = 3, .advance = 2,
+              .record = FAR_CHANGES),
+    STEP_CASE("record_of_another_turn", 33, 4, .advance = 2, .rejected = 1,
+              .record = OF_ANOTHER),
+    STEP_CASE("record_of_200", 200, 3, LENS(500, 800, 64), .advance = 2, .rejected = 1,
+              .record = OF_THIS_TURN),
+    STEP_CASE("record_of_1024", 1024, 8, LENS(100, 32, 33, ZERO, 1, 2, 99, -3),
+              .advance = 2, .P = 16, .requests = 1000, .rejected = 1,
+              .record = OF_THIS_TURN),
+    STEP_CASE("record_of_another_and_1024", 1024, 8, LENS(100, 32, 33), .advance = 2,
+              .P = 16, .record = OF_ANOTHER),
 };
 const int ck_step_update_count = CK_COUNT(ck_step_update_specs);
 

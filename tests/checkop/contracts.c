@@ -95,6 +95,14 @@ static void make_combine(union args *a)
     a->combine.lse = rfn_tensor_of(memory, RFN_F32, 4, 16, 0, 0);
 }
 
+static void give_records(struct rfn_step_update_args *a)
+{
+    a->records = rfn_tensor_of(memory, RFN_I32, 4, 1040, 0, 0);
+    a->turn = rfn_tensor_of(memory, RFN_I64, 2, 0, 0, 0);
+    a->taken = rfn_tensor_of(memory, RFN_I64, 1, 0, 0, 0);
+    a->kept = rfn_tensor_of(memory, RFN_I32, 320, 0, 0, 0);
+}
+
 static void make_step(union args *a)
 {
     a->step.lens = rfn_tensor_of(memory, RFN_I32, 4, 0, 0, 0);
@@ -329,6 +337,23 @@ static void make_gather(union args *a)
     X(step, pages, INVALID, "pages = 0", a->pages = 0)                                   \
     X(step, slots_overflow, INVALID, "pages = |64 tokens overflow",                      \
       a->pages = INT64_MAX / 63)                                                         \
+    X(step, records, OK, "", give_records(a))                                            \
+    X(step, records_alone, INVALID, "records at |turn at (nil)|all four or none",        \
+      give_records(a);                                                                   \
+      a->turn.data = NULL)                                                               \
+    X(step, kept_alone, INVALID, "records at (nil)|all four or none", give_records(a);   \
+      a->records.data = NULL)                                                            \
+    X(step, records_of_3, INVALID, "records: N = 3|power of 2", give_records(a);         \
+      a->records.shape[0] = 3)                                                           \
+    X(step, records_narrow, INVALID, "records: C = 1036|R = 4 requests has 1040",        \
+      give_records(a);                                                                   \
+      a->records.shape[1] = 1036)                                                        \
+    X(step, records_apart, INVALID, "records: rows 4168 bytes apart|16",                 \
+      give_records(a);                                                                   \
+      a->records.stride[0] = 1042)                                                       \
+    X(step, kept_short, INVALID, "table at |not within kept, 319", give_records(a);      \
+      a->kept.shape[0] = 319)                                                            \
+    X(step, turn_of_1, INVALID, "turn: ", give_records(a); a->turn.shape[0] = 1)         \
     X(synth, right, OK, "", )                                                            \
     X(synth, f32, OK, "", a->out.dtype = RFN_F32)                                        \
     X(synth, amplitude_of_0, INVALID, "amplitude: 0", a->amplitude = 0)                  \

@@ -69,8 +69,44 @@ static void take_back(const struct rfn_step_update_args *a, int64_t b,
     *n = 0;
 }
 
+/* What the record of this turn changes, before anything is computed. */
+static void take_record(const struct rfn_step_update_args *a, struct rfn_fault *fault)
+{
+    int64_t *turn = a->turn.data, R = a->lens.shape[0];
+    const char *row = (const char *)a->records.data +
+                      *turn % a->records.shape[0] * a->records.stride[0] * 4;
+    const struct rfn_step_record *r = (const void *)row;
+    const int32_t *pair = (const int32_t *)(r + 1);
+    *(int64_t *)a->taken.data = ++*turn;
+    if (r->turn != *turn - 1)
+        return;
+    *(int32_t *)a->requests.data = r->requests;
+    if (a->advance.data)
+        *(int32_t *)a->advance.data = r->advance;
+    for (int32_t i = 0; i < r->changes; i++)
+    {
+        struct rfn_step_change c = r->change[i];
+        if (c.request < 0 || c.request >= R)
+            bad(fault, "records", i, 0, c.request);
+        else if (c.column < 0 || c.column >= a->table.shape[1])
+            bad(fault, "records", i, 1, c.column);
+        else
+            ((int32_t *)a->table.data)[c.request * a->table.stride[0] + c.column] =
+                c.page;
+    }
+    for (int64_t b = 0; r->lengths && b < R; b++)
+    {
+        ((int32_t *)a->lens.data)[b] = b < r->requests ? pair[2 * b] : 0;
+        ((int32_t *)a->q_lens.data)[b] = b < r->requests ? pair[2 * b + 1] : 0;
+        if (a->rejected.data)
+            ((int32_t *)a->rejected.data)[b] = 0;
+    }
+}
+
 void ref_step_update(const struct rfn_step_update_args *a, struct rfn_fault *fault)
 {
+    if (a->records.data)
+        take_record(a, fault);
     int64_t R = a->lens.shape[0], most = a->table.shape[1] * a->page_tokens;
     int64_t requests = live_rows(&a->requests, R);
     most = most > INT32_MAX ? INT32_MAX : most;

@@ -164,6 +164,11 @@ static void replays_allocate_nothing(struct world *w)
         for (int32_t b = 0; b < requests; b++)
             p.lens[b] -= p.lens[b] > 8 ? 4 : 0; /* room to advance in */
         replay_is_silent(w, ladder, stream[i % 3], &p.step, "a step handed over");
+        int32_t all[REQUESTS]; /* nothing new in any table */
+        for (int32_t b = 0; b < requests; b++)
+            all[b] = WIDTH;
+        p.step.new_from = p.step.new_to = all;
+        replay_is_silent(w, ladder, stream[i % 3], &p.step, "a step in a record");
         struct rfn_step again = { .requests = requests, .unchanged = 1, .advance = 1 };
         replay_is_silent(w, ladder, stream[i % 3], &again, "a step carried on with");
         again.advance = 0;
