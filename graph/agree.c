@@ -121,6 +121,8 @@ enum
     REFUSED, /* the status of a rank that cannot go on, its sign turned */
     MOST,    /* requests */
     LONG,    /* contexts */
+    GRAPHS,  /* to be launched */
+    FEWEST,  /* the same, its complement */
     MISSING  /* of each rung */
 };
 
@@ -140,7 +142,8 @@ static enum rfn_status vote_against(struct rfn_ladder *l, enum rfn_status refuse
     return rfn_error_at(NULL, 0, refused, code, "%s", line);
 }
 
-enum rfn_status rfn_ladder_vote(struct rfn_ladder *ladder, enum rfn_status refused,
+enum rfn_status rfn_ladder_vote(struct rfn_ladder *ladder, const char *what,
+                                enum rfn_status refused, int32_t graphs,
                                 const struct rfn_bucket *want,
                                 struct rfn_bucket *ret_agreed)
 {
@@ -150,25 +153,32 @@ enum rfn_status rfn_ladder_vote(struct rfn_ladder *ladder, enum rfn_status refus
     v[REFUSED] = -(int64_t)refused;
     v[MOST] = refused ? 0 : want->requests;
     v[LONG] = refused ? 0 : !want->short_context;
+    v[GRAPHS] = graphs;
+    v[FEWEST] = ~(int64_t)graphs;
     for (int32_t i = 0; i < rungs; i++)
         v[MISSING + i] = !l->rung[i].exec || !l->rung[i].agreed;
     if (refused)
         return vote_against(l, refused);
     enum rfn_status status =
-        rfn_ranks_reduce("ladder_replay", l->reduce, l->reduce_ctx, v, MISSING + rungs);
+        rfn_ranks_reduce(what, l->reduce, l->reduce_ctx, v, MISSING + rungs);
     if (status)
         return status;
     if (v[REFUSED])
         return RFN_FAIL(RFN_NOT_READY,
-                        "ladder_replay: another rank's step was refused (%s), so that no "
-                        "rank launches",
-                        rfn_status_name((enum rfn_status) - v[REFUSED]));
+                        "%s: another rank's step was refused (%s), so that no rank "
+                        "launches",
+                        what, rfn_status_name((enum rfn_status) - v[REFUSED]));
+    if (v[GRAPHS] != graphs || v[FEWEST] != ~(int64_t)graphs)
+        return RFN_FAIL(RFN_INVALID,
+                        "%s: %d replays here, and %lld to %lld over the ranks: they have "
+                        "to be the same",
+                        what, graphs, (long long)~v[FEWEST], (long long)v[GRAPHS]);
     if (v[MOST] < want->requests || v[LONG] < !want->short_context)
         return RFN_FAIL(RFN_INVALID,
-                        "ladder_replay: the reduction gave %lld requests of %s contexts; "
-                        "this rank has %d of %s ones, so it is no maximum",
-                        (long long)v[MOST], v[LONG] ? "long" : "short", want->requests,
-                        want->short_context ? "short" : "long");
+                        "%s: the reduction gave %lld requests of %s contexts; this rank "
+                        "has %d of %s ones, so it is no maximum",
+                        what, (long long)v[MOST], v[LONG] ? "long" : "short",
+                        want->requests, want->short_context ? "short" : "long");
     *ret_agreed = (struct rfn_bucket) { (int32_t)v[MOST], l->next_n, !v[LONG] };
     return RFN_OK;
 }

@@ -76,15 +76,17 @@ static inline void rfn_bucket_name(char name[RFN_BUCKET_CHARS],
              bucket->short_context ? " short" : "");
 }
 
-/* Values of a comparison, four a graph; a vote has fewer. */
+/* Values of a comparison, four a graph; a vote has no more. */
 static inline size_t rfn_vote_values(int32_t buckets)
 {
     return 8 * (size_t)buckets;
 }
 
 /* What all ranks need together: the most requests, and short contexts only where no rank has
- * long ones. `refused`: what is wrong with this rank's own step, whose line stands. */
-enum rfn_status rfn_ladder_vote(struct rfn_ladder *ladder, enum rfn_status refused,
+ * long ones. All ranks are to launch the same number of `graphs`. `refused`: what is wrong
+ * with this rank's own step, whose line stands. */
+enum rfn_status rfn_ladder_vote(struct rfn_ladder *ladder, const char *what,
+                                enum rfn_status refused, int32_t graphs,
                                 const struct rfn_bucket *want,
                                 struct rfn_bucket *ret_agreed);
 

@@ -40,7 +40,7 @@ static const char *why_not(const struct rfn_ladder *l, int32_t b, int32_t short_
 }
 
 /* `want` is what is asked of the graph, `own` the requests of this rank. */
-static enum rfn_status none_fits(const struct rfn_ladder *l,
+static enum rfn_status none_fits(const struct rfn_ladder *l, const char *what,
                                  const struct rfn_bucket *want, int32_t own)
 {
     char list[360] = "", name[RFN_BUCKET_CHARS];
@@ -64,15 +64,16 @@ static enum rfn_status none_fits(const struct rfn_ladder *l,
     rfn_bucket_name(
         name, &(struct rfn_bucket) { l->bucket[fits], l->next_n, want->short_context });
     if (l->reduce)
-        return RFN_FAIL(RFN_NOT_READY,
-                        "ladder_replay: the fullest rank has %d requests, this one %d; "
-                        "%s %s; on all ranks: %s",
-                        want->requests, own, name, why_not(l, fits, want->short_context),
-                        used ? list : "none");
+        return RFN_FAIL(
+            RFN_NOT_READY,
+            "%s: the fullest rank has %d requests, this one %d; %s %s; on all "
+            "ranks: %s",
+            what, want->requests, own, name, why_not(l, fits, want->short_context),
+            used ? list : "none");
     return RFN_FAIL(RFN_NOT_READY,
-                    "ladder_replay: no captured bucket takes %d requests of %s contexts; "
+                    "%s: no captured bucket takes %d requests of %s contexts; "
                     "captured: %s",
-                    want->requests, want->short_context ? "short" : "long",
+                    what, want->requests, want->short_context ? "short" : "long",
                     used ? list : "none");
 }
 
@@ -196,12 +197,12 @@ enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder, struct rfn_stream *
     enum rfn_status status = check_step(l, stream, step, &plan);
     struct rfn_bucket want = plan.bucket;
     if (l->reduce && status != RFN_CAPTURE)
-        status = rfn_ladder_vote(l, status, &plan.bucket, &want);
+        status = rfn_ladder_vote(l, "ladder_replay", status, 1, &plan.bucket, &want);
     if (status)
         return status;
     struct rfn_rung *rung = pick(l, &want, &bucket);
     if (!rung)
-        return none_fits(l, &want, plan.bucket.requests);
+        return none_fits(l, "ladder_replay", &want, plan.bucket.requests);
     RFN_RANGE(RFN_RANGE_REPLAY, bucket.requests, 0, 0);
 
     status = order(l, stream);
@@ -241,7 +242,7 @@ enum rfn_status rfn_ladder_again(struct rfn_ladder *ladder, struct rfn_stream *s
     {
         /* One vote, so one class for all of them. */
         plan.bucket.short_context = want.short_context;
-        status = rfn_ladder_vote(l, status, &plan.bucket, &want);
+        status = rfn_ladder_vote(l, "ladder_again", status, replays, &plan.bucket, &want);
         shorts = want.short_context ? replays : 0;
     }
     if (status)
@@ -251,7 +252,7 @@ enum rfn_status rfn_ladder_again(struct rfn_ladder *ladder, struct rfn_stream *s
         want.short_context = s;
         rung[s] = pick(l, &want, &bucket[s]);
         if (!rung[s])
-            return none_fits(l, &want, plan.bucket.requests);
+            return none_fits(l, "ladder_again", &want, plan.bucket.requests);
     }
 
     RFN_RANGE(RFN_RANGE_REPLAY, bucket[shorts == replays].requests, 0, 0);

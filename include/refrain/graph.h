@@ -135,9 +135,9 @@ RFN_API enum rfn_status rfn_ladder_prepare(struct rfn_ladder *ladder, int32_t re
  * short contexts takes a long-context graph where no short one is there. A step without
  * requests takes the smallest graph of all. ret_info may be NULL.
  *
- * With ranks every rank calls it for every step: one reduction, of 3 + 2 * buckets values,
- * says how many requests the fullest rank has, whether any has long contexts, which graphs all
- * ranks have at hand and whether a rank cannot go on. All take the smallest graph that all of
+ * With ranks every rank calls it for every step: one reduction, of 5 + 2 * buckets values,
+ * says how many requests the fullest rank has, whether any has long contexts, how many graphs
+ * each launches, which graphs all ranks have at hand and whether a rank cannot go on. All take the smallest graph that all of
  * them have and that fits all; an idle rank launches it with padding only. Where a rank's step
  * is refused, or no such graph is there, no rank launches and every rank gets an error, so
  * that none waits for the others. What does not reach the reduction: a NULL ladder, a ladder
@@ -157,7 +157,8 @@ RFN_API enum rfn_status rfn_ladder_prepare(struct rfn_ladder *ladder, int32_t re
  *           nothing is enqueued and nothing handed over. With ranks also: RFN_NOT_READY: another
  *           rank's step was refused (the status is named), a bucket that is missing on some
  *           rank (both are named), or no rfn_ladder_agree came before; what `reduce` returned;
- *           RFN_INVALID: what it gave is no maximum.
+ *           RFN_INVALID: what it gave is no maximum, or another rank called rfn_ladder_again
+ *           for more than one replay.
  */
 RFN_API enum rfn_status rfn_ladder_replay(struct rfn_ladder *ladder,
                                           struct rfn_stream *stream,
@@ -194,7 +195,9 @@ RFN_API enum rfn_status rfn_ladder_agree(struct rfn_ladder *ladder, rfn_report_f
  *           a table without the pages of a context, or with one outside the pool, both
  *           values named. RFN_LIMIT: a context past the limits. RFN_NOT_READY: no captured
  *           bucket fits. On these nothing is enqueued. When a launch fails those in front of
- *           it run, and the next step has to hand everything over.
+ *           it run, and the next step has to hand everything over. With ranks also: as
+ *           rfn_ladder_replay; RFN_INVALID, on all of them: other `replays` on another rank,
+ *           both values named.
  */
 RFN_API enum rfn_status rfn_ladder_again(struct rfn_ladder *ladder,
                                          struct rfn_stream *stream, int32_t replays,

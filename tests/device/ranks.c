@@ -382,6 +382,51 @@ static void *idle_ranks(void *arg)
     return NULL;
 }
 
+/* ---- launches in a row -------------------------------------------------------------- */
+
+/* Ranks that would launch other numbers of graphs: the one that launches more would wait for
+ * ever in its first collective too many. */
+static void *other_replays(void *arg)
+{
+    static const struct rfn_ladder_desc plain;
+    struct rank *r = arg;
+    struct test *t = &r->t;
+    struct rfn_replay_info did = { 0 };
+    struct plan p;
+    open_ladder(r, &plain);
+    OK(t, rfn_ladder_prepare(r->ladder, 4, 0));
+    agree(r);
+    plan_make(&r->w, &p, r->number ? 0 : 3, SHORT, 1); /* one is idle */
+    p.step.advance = 1;
+    OK(t, rfn_ladder_replay(r->ladder, r->stream, &p.step, NULL));
+    OK(t, rfn_stream_sync(r->stream));
+    poison(&r->w);
+    REFUSED(t, rfn_ladder_again(r->ladder, r->stream, 2 + r->number, &did), RFN_INVALID,
+            r->number ? "ladder_again: 3 replays here, and 2 to 3 over"
+                      : "ladder_again: 2 replays here, and 2 to 3 over");
+    p.step.unchanged = 1;
+    p.step.lens = NULL; /* the device's */
+    if (r->number)
+        REFUSED(t, rfn_ladder_replay(r->ladder, r->stream, &p.step, &did), RFN_INVALID,
+                "ladder_replay: 1 replays here, and 1 to 2 over");
+    else
+        REFUSED(t, rfn_ladder_again(r->ladder, r->stream, 2, &did), RFN_INVALID,
+                "ladder_again: 2 replays here, and 1 to 2 over");
+    REFUSED(t, rfn_ladder_again(r->ladder, r->stream, r->number, &did),
+            r->number ? RFN_NOT_READY : RFN_INVALID,
+            r->number ? "ladder_again: another rank's step was refused (INVALID)"
+                      : "0 replays");
+    OK(t, rfn_stream_sync(r->stream));
+    HOLDS(t, test_all(t, r->w.io[0].out.data, r->w.out_bytes, 0xff));
+    HOLDS(t, info_of(&r->w, r->ladder).replays == 1);
+    OK(t, rfn_ladder_again(r->ladder, r->stream, 2, &did)); /* and on it goes */
+    HOLDS(t, is_bucket(&did.bucket, 4, 0) && did.requests == 3);
+    OK(t, rfn_ladder_replay(r->ladder, r->stream, &p.step, NULL));
+    OK(t, rfn_stream_sync(r->stream));
+    OK(t, rfn_ladder_destroy(&r->ladder));
+    return NULL;
+}
+
 /* ---- graphs that are not alike ------------------------------------------------------ */
 
 /* Rank 1 leaves the last layer out of bucket 4, and has another memset in bucket 8. */
@@ -477,7 +522,7 @@ static void *evictions(void *arg)
 static enum rfn_status no_maximum(void *ctx, int64_t *values, int32_t count)
 {
     enum rfn_status status = group_max(ctx, values, count);
-    if (count == 3 + 2 * 5) /* a replay's */
+    if (count == 5 + 2 * 5) /* a replay's */
         values[1] = 0;
     return status;
 }
@@ -485,7 +530,7 @@ static enum rfn_status no_maximum(void *ctx, int64_t *values, int32_t count)
 static enum rfn_status fails_in_replays(void *ctx, int64_t *values, int32_t count)
 {
     enum rfn_status status = group_max(ctx, values, count);
-    return !status && count == 3 + 2 * 5 ? RFN_IO : status;
+    return !status && count == 5 + 2 * 5 ? RFN_IO : status;
 }
 
 static void *bad_reductions(void *arg)
@@ -517,7 +562,7 @@ static void *bad_reductions(void *arg)
 int main(int argc, char **argv)
 {
     static void *(*const part[])(void *) = {
-        open_rank,    random_steps, refusals,       idle_ranks,
+        open_rank,    random_steps, refusals,       idle_ranks, other_replays,
         other_graphs, evictions,    bad_reductions, close_rank,
     };
     static struct rank rank[GROUP_RANKS];
