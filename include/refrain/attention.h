@@ -193,8 +193,8 @@ RFN_API enum rfn_status rfn_attention_bind(struct rfn_attention *attention, int3
  * the device advances are followed here, so that unchanged steps meet the limits too; of
  * tokens that it takes back the caller says so (`rejected`), or the limits are met early.
  *
- * Capture   Refused in one, of `stream` or begun by the calling thread; it is named, and
- *           stays active.
+ * Capture   Refused in one, of `stream` or begun by the calling thread; it and the region of
+ *           the call are named, and it stays active.
  * Stream    Enqueues at most two copies on `stream`, from a pinned ring slot whose last copy
  *           has happened; waits only when all slots are in flight. The copy goes where the
  *           last step reads: another stream than that step's has to wait for it first. So it

@@ -204,7 +204,7 @@ RFN_API enum rfn_status rfn_prefix_lists_host(const struct rfn_prefix_lists_args
  * Stream    Blocks the host.
  * Threads   Any, one at a time per stream.
  * Accuracy  Exact.
- * Cost      12 bytes a request fetched; then as rfn_prefix_lists_host.
+ * Cost      8 bytes a request fetched; then as rfn_prefix_lists_host.
  * Errors    As rfn_prefix_lists_host, rfn_stream_sync and rfn_copy_sync. RFN_NOMEM.
  */
 RFN_API enum rfn_status rfn_prefix_lists_sync(struct rfn_stream *stream,

@@ -119,7 +119,7 @@ struct rfn_plan
 enum rfn_status rfn_geometry_check(const struct rfn_geometry *geometry);
 
 /* RFN_CAPTURE when `stream` (may be NULL) captures or the calling thread has a capture open
- * on the device; the line names it. No effect on the capture. */
+ * on the device; the line names it and the thread's region. No effect on the capture. */
 enum rfn_status rfn_outside_captures(struct rfn_device *device, struct rfn_stream *stream,
                                      const char *what);
 

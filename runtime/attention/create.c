@@ -26,6 +26,9 @@ enum rfn_status rfn_outside_captures(struct rfn_device *device, struct rfn_strea
                                      const char *what)
 {
     struct rfn_call_event event;
+    const char *region = rfn_region_text();
+    const char *const quote[] = { region[0] ? " in region \"" : "",
+                                  region[0] ? "\"" : "" };
     /* The frame of a call, for the thread, the site and the stream's capture; no call. */
     enum rfn_status status =
         rfn_call_begin(&event, device, RFN_CALL_capture_query, stream);
@@ -38,18 +41,19 @@ enum rfn_status rfn_outside_captures(struct rfn_device *device, struct rfn_strea
         if (b->origin && b->thread == event.thread)
             open = b;
     if (open)
-        status =
-            rfn_error_at(__FILE__, __LINE__, RFN_CAPTURE, RFN_CODE_CAPTURE_UNSUPPORTED,
-                         "%s at %s:%d: refused in capture \"%s\" (capture %" PRIu64
-                         ", begun at %s:%d); call it outside",
-                         what, event.site.file, event.site.line, open->name,
-                         open->capture_id, open->begun.file, open->begun.line);
+        status = rfn_error_at(
+            __FILE__, __LINE__, RFN_CAPTURE, RFN_CODE_CAPTURE_UNSUPPORTED,
+            "%s%s%.200s%s at %s:%d: refused in capture \"%s\" (capture %" PRIu64
+            ", begun at %s:%d); call it outside",
+            what, quote[0], region, quote[1], event.site.file, event.site.line,
+            open->name, open->capture_id, open->begun.file, open->begun.line);
     else if (event.before.status != RFN_CAPTURE_NONE)
         status =
             rfn_error_at(__FILE__, __LINE__, RFN_CAPTURE, RFN_CODE_CAPTURE_UNSUPPORTED,
-                         "%s at %s:%d: refused in capture %" PRIu64
+                         "%s%s%.200s%s at %s:%d: refused in capture %" PRIu64
                          ", which was not begun through this library",
-                         what, event.site.file, event.site.line, event.before.id);
+                         what, quote[0], region, quote[1], event.site.file,
+                         event.site.line, event.before.id);
     pthread_mutex_unlock(&device->lock);
     return status;
 }

@@ -191,19 +191,6 @@ static enum rfn_status wait_for(struct rfn_device *device, struct rfn_stream *st
     return status == RFN_OK ? back : status;
 }
 
-/* Refused in a capture; the line has the region first. */
-static enum rfn_status outside(struct rfn_device *device, struct rfn_stream *stream,
-                               const char *op)
-{
-    char what[256];
-    const char *region = rfn_region_text();
-    if (region[0])
-        snprintf(what, sizeof what, "%s_sync in region \"%.200s\"", op, region);
-    else
-        snprintf(what, sizeof what, "%s_sync", op);
-    return rfn_outside_captures(device, stream, what);
-}
-
 /* Fetches what is given of the vectors; *ret_memory holds it, to be freed. */
 static enum rfn_status fetch(struct rfn_stream *stream, const char *op, struct vector *v,
                              int vectors, void **ret_memory)
@@ -244,7 +231,7 @@ enum rfn_status rfn_split_lists_sync(struct rfn_stream *stream,
     struct rfn_device *device;
     enum rfn_status status = rfn_stream_check(stream, &device);
     if (status == RFN_OK)
-        status = outside(device, stream, "split_lists");
+        status = rfn_outside_captures(device, stream, "split_lists_sync");
     if (status == RFN_OK)
         status = rfn_op_check(&rfn_op_split_lists, args);
     if (status != RFN_OK)
@@ -282,7 +269,7 @@ enum rfn_status rfn_prefix_lists_sync(struct rfn_stream *stream,
     struct rfn_device *device;
     enum rfn_status status = rfn_stream_check(stream, &device);
     if (status == RFN_OK)
-        status = outside(device, stream, "prefix_lists");
+        status = rfn_outside_captures(device, stream, "prefix_lists_sync");
     if (status == RFN_OK)
         status = rfn_op_check(&rfn_op_prefix_lists, args);
     if (status == RFN_OK)

@@ -431,6 +431,12 @@ static void captures_refuse_what_is_not_of_a_graph(struct test *t, struct rng *r
                 "attention_plan|attention_replay.c|a step|begun at");
         HOLDS(t, rfn_last_code() == 900 && bucket.requests == -7);
     }
+    OK(t, rfn_region_begin("decode"));
+    OK(t, rfn_region_begin("planning"));
+    REFUSED(t, rfn_attention_plan(m.a, beside, &step, &bucket), RFN_CAPTURE,
+            "attention_plan in region \"decode > planning\" at|a step");
+    OK(t, rfn_region_end());
+    OK(t, rfn_region_end());
     REFUSED(t, rfn_attention_create(t->dev, &m.g, &m.limits, &other), RFN_CAPTURE,
             "attention_create|a step");
     REFUSED(t, rfn_attention_destroy(&m.a), RFN_CAPTURE, "attention_destroy|a step");
