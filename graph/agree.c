@@ -168,17 +168,18 @@ enum rfn_status rfn_ladder_vote(struct rfn_ladder *ladder, const char *what,
                         "%s: another rank's step was refused (%s), so that no rank "
                         "launches",
                         what, rfn_status_name((enum rfn_status) - v[REFUSED]));
+    int32_t largest = l->bucket[l->buckets - 1];
+    if (v[MOST] < want->requests || v[MOST] > largest || v[LONG] < !want->short_context)
+        return RFN_FAIL(RFN_INVALID,
+                        "%s: the reduction gave %lld requests of %s contexts; this rank "
+                        "has %d of %s ones, and buckets up to %d, so it is no maximum",
+                        what, (long long)v[MOST], v[LONG] ? "long" : "short",
+                        want->requests, want->short_context ? "short" : "long", largest);
     if (v[GRAPHS] != graphs || v[FEWEST] != ~(int64_t)graphs)
         return RFN_FAIL(RFN_INVALID,
                         "%s: %d replays here, and %lld to %lld over the ranks: they have "
                         "to be the same",
                         what, graphs, (long long)~v[FEWEST], (long long)v[GRAPHS]);
-    if (v[MOST] < want->requests || v[LONG] < !want->short_context)
-        return RFN_FAIL(RFN_INVALID,
-                        "%s: the reduction gave %lld requests of %s contexts; this rank "
-                        "has %d of %s ones, so it is no maximum",
-                        what, (long long)v[MOST], v[LONG] ? "long" : "short",
-                        want->requests, want->short_context ? "short" : "long");
     *ret_agreed = (struct rfn_bucket) { (int32_t)v[MOST], l->next_n, !v[LONG] };
     return RFN_OK;
 }

@@ -94,6 +94,17 @@ static void say_word(struct rfn_lint_list *list, const char *name,
     say_node(list, name, n, text, w->unsure);
 }
 
+/* What came back says less than this rank said. */
+static enum rfn_status no_maximum(const char *what, const char *of, int64_t least,
+                                  int64_t most, int32_t own)
+{
+    return RFN_FAIL(
+        RFN_INVALID,
+        "%s: the reduction gave %lld to %lld %s; this rank has %d, so it is no "
+        "maximum",
+        what, (long long)least, (long long)most, of, own);
+}
+
 /* Node i differs. */
 static enum rfn_status locate_word(struct rfn_lint_list *list, const char *what,
                                    const char *name, const struct rfn_flat_node *n,
@@ -109,6 +120,11 @@ static enum rfn_status locate_word(struct rfn_lint_list *list, const char *what,
         status = no_memory(what, lacks);
     if (status)
         goto free_words;
+    if (~round[1] < 0 || ~round[1] > own)
+    {
+        status = no_maximum(what, "parameters of a node", ~round[1], own, own);
+        goto free_words;
+    }
     int32_t common = (int32_t)~round[1];
     rfn_flat_words(n, word, own);
     for (int32_t k = 0; k < common; k++)
@@ -161,6 +177,11 @@ enum rfn_status rfn_ranks_locate(struct rfn_lint_list *list, const char *what,
         status = no_memory(what, !hash);
     if (status)
         goto free_hashes;
+    if (round[1] < own || ~round[2] < 0 || ~round[2] > own)
+    {
+        status = no_maximum(what, "nodes", ~round[2], round[1], own);
+        goto free_hashes;
+    }
     int32_t most = (int32_t)round[1], common = (int32_t)~round[2];
     if (round[0] == LACKS_IMAGE)
     {

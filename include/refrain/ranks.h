@@ -48,8 +48,8 @@ RFN_API enum rfn_status rfn_image_signature(const struct rfn_image *image,
  *
  * Capture   Not in one: `reduce` blocks.
  * Threads   Any.
- * Errors    RFN_INVALID: reduce is NULL. What `reduce` returned. RFN_NOMEM; the other ranks
- *           then get RFN_NOT_READY. No finding was reported on these.
+ * Errors    RFN_INVALID: reduce is NULL, or gave no maximum. What `reduce` returned.
+ *           RFN_NOMEM; the other ranks then get RFN_NOT_READY. No finding was reported on these.
  */
 RFN_API enum rfn_status rfn_ranks_compare(const struct rfn_image *image,
                                           rfn_reduce_fn *reduce, void *reduce_ctx,

@@ -75,6 +75,35 @@ static enum rfn_status refuse(void *ctx, int64_t *values, int32_t count)
     return count > 0 ? RFN_IO : RFN_OK;
 }
 
+/* Sums instead of maxima, of two ranks whose graphs differ: in round *ctx lengths that nobody
+ * has. */
+static enum rfn_status sums(void *ctx, int64_t *values, int32_t count)
+{
+    int *wrong = ctx;
+    if (count == 5) /* the signatures */
+        values[3]++;
+    else if (count == 3) /* nodes */
+        values[*wrong == 3 ? 2 : 1] *= 1000;
+    else if (count == 2) /* words of a node */
+        values[1] *= 1000;
+    else
+        values[0] = 0; /* the first node's hash */
+    return RFN_OK;
+}
+
+static void check_sums(struct ranked *r, int wrong, const char *words)
+{
+    int32_t findings = -1;
+    ranks_record(r, record);
+    enum rfn_status status =
+        rfn_ranks_compare(r->image, sums, &wrong, lint_report, &r->want, &findings);
+    harness_check(&r->s.h, "sums",
+                  status == RFN_INVALID && findings == -1 && !r->want.seen &&
+                      strstr(rfn_last_error(), words),
+                  "%s", rfn_last_error());
+    WORKS(&r->s, rfn_image_destroy(&r->image));
+}
+
 static void check_errors(struct ranked *r)
 {
     int32_t findings = -1;
@@ -113,5 +142,7 @@ int main(int argc, char **argv)
     ranks_compare(rank); /* no rank has a graph */
     check_own(&rank[0].s);
     check_errors(&rank[0]);
+    check_sums(&rank[0], 3, " nodes; this rank has ");
+    check_sums(&rank[0], 2, " parameters of a node; this rank has ");
     return ranks_close(rank, &group);
 }

@@ -384,8 +384,7 @@ static void *idle_ranks(void *arg)
 
 /* ---- launches in a row -------------------------------------------------------------- */
 
-/* Ranks that would launch other numbers of graphs: the one that launches more would wait for
- * ever in its first collective too many. */
+/* The rank that launches more would wait for ever in its first collective too many. */
 static void *other_replays(void *arg)
 {
     static const struct rfn_ladder_desc plain;
@@ -402,8 +401,7 @@ static void *other_replays(void *arg)
     OK(t, rfn_stream_sync(r->stream));
     poison(&r->w);
     REFUSED(t, rfn_ladder_again(r->ladder, r->stream, 2 + r->number, &did), RFN_INVALID,
-            r->number ? "ladder_again: 3 replays here, and 2 to 3 over"
-                      : "ladder_again: 2 replays here, and 2 to 3 over");
+            r->number ? "again: 3 replays here, and 2 to 3" : "again: 2 replays|2 to 3");
     p.step.unchanged = 1;
     p.step.lens = NULL; /* the device's */
     if (r->number)
@@ -519,11 +517,13 @@ static void *evictions(void *arg)
 
 /* ---- reductions that fail ------------------------------------------------------------ */
 
+static _Thread_local int64_t given;
+
 static enum rfn_status no_maximum(void *ctx, int64_t *values, int32_t count)
 {
     enum rfn_status status = group_max(ctx, values, count);
     if (count == 5 + 2 * 5) /* a replay's */
-        values[1] = 0;
+        values[1] = given;
     return status;
 }
 
@@ -546,6 +546,9 @@ static void *bad_reductions(void *arg)
     REFUSED(t, rfn_ladder_replay(r->ladder, r->stream, &p.step, NULL), RFN_INVALID,
             r->number ? "gave 0 requests|has 3|no maximum"
                       : "gave 0 requests|has 4|no maximum");
+    given = 1000000;
+    REFUSED(t, rfn_ladder_replay(r->ladder, r->stream, &p.step, NULL), RFN_INVALID,
+            "gave 1000000 requests|buckets up to 12|no maximum");
     OK(t, rfn_ladder_destroy(&r->ladder));
     desc.reduce = fails_in_replays;
     open_ladder(r, &desc);
