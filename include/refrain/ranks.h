@@ -27,6 +27,8 @@ typedef enum rfn_status rfn_reduce_fn(void *ctx, int64_t *values, int32_t count)
  * of operands, copies and sets, children's too. Left out: addresses (but whether there is
  * one), streams, threads, call sites, scalars that are declared dynamic, functions and
  * arguments of host nodes, values of foreign kernels, of which nobody said what is constant.
+ * The limits of an attention object are constants: ranks whose memory has room for different
+ * numbers of pages, or of requests, take the least for all of them.
  *
  * One value that differs always gives another signature; of several, 64 bits of hash that
  * nobody chose against us tell. Signatures compare within one version of the library.
