@@ -137,12 +137,13 @@ RFN_API enum rfn_status rfn_ladder_prepare(struct rfn_ladder *ladder, int32_t re
  *
  * With ranks every rank calls it for every step: one reduction, of 5 + 2 * buckets values,
  * says how many requests the fullest rank has, whether any has long contexts, how many graphs
- * each launches, which graphs all ranks have at hand and whether a rank cannot go on. All take the smallest graph that all of
- * them have and that fits all; an idle rank launches it with padding only. Where a rank's step
- * is refused, or no such graph is there, no rank launches and every rank gets an error, so
- * that none waits for the others. What does not reach the reduction: a NULL ladder, a ladder
- * that has not agreed, and a call in a capture, which are mistakes of the program; what can
- * fail behind it on one rank alone: the device, and a graph whose memory was released.
+ * each launches, which graphs all ranks have at hand and whether a rank cannot go on. All take
+ * the smallest graph that all of them have and that fits all; an idle rank launches it with
+ * padding only. Where a rank's step is refused, or no such graph is there, no rank launches
+ * and every rank gets an error, so that none waits for the others. What does not reach the
+ * reduction: a NULL ladder, a ladder that has not agreed, and a call in a capture, which are
+ * mistakes of the program; what can fail behind it on one rank alone: the device, and a graph
+ * whose memory was released.
  *
  * Capture   Refused in one.
  * Stream    Asynchronous: one graph launch, behind the last replay wherever that ran. What
