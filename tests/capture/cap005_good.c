@@ -48,7 +48,7 @@ static enum rfn_status record(struct diff *d, struct rfn_stream *stream)
     WORKS(d->s, rfn_set_async(stream, d->pick.slots.data, 3, 4));
     WORKS(d->s, rfn_copy_async(stream, d->s->host_picked, d->pick.slots.data,
                                STEP_PICKED_BYTES));
-    return rfn_op_launch(stream, &op, &args);
+    return step_device() == RFN_DEVICE_HOST ? rfn_op_launch(stream, &op, &args) : RFN_OK;
 }
 
 int main(int argc, char **argv)

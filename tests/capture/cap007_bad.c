@@ -7,8 +7,10 @@ int main(int argc, char **argv)
     struct rfn_graph *graph = NULL;
     if (!step_open(&s, "cap007_bad", &argc, argv))
         return step_close(&s);
-    static int32_t lens[STEP_ROWS] = { 9, 9 };
-    WORKS(&s, rfn_memory_import(s.device, lens, sizeof lens, RFN_MEMORY_DEVICE));
+    struct lint_caller caller;
+    lint_caller_open(&s, &caller);
+    int32_t *lens = caller.lens;
+    WORKS(&s, rfn_memory_import(s.device, lens, STEP_LENS_BYTES, RFN_MEMORY_DEVICE));
     s.pick.lens.data = lens;
     WORKS(&s, rfn_capture_begin(s.stream, NULL));
     int planted = __LINE__ + 1;
@@ -18,6 +20,7 @@ int main(int argc, char **argv)
 
     struct lint_want want = { &s, RFN_CAP007, planted, "index_topk", "'lens'", 0, 0 };
     lint_graph(&want, graph);
+    lint_caller_close(&s, &caller);
     step_verdict(&s, RFN_RULES, "", 0, "");
     return step_close(&s);
 }

@@ -7,8 +7,10 @@ int main(int argc, char **argv)
     struct rfn_graph *graph = NULL;
     if (!step_open(&s, "cap008_good", &argc, argv))
         return step_close(&s);
-    static int32_t lens[4 * STEP_ROWS] = { 9, 9 };
-    WORKS(&s, rfn_memory_import(s.device, lens, sizeof lens, RFN_MEMORY_DEVICE));
+    struct lint_caller caller;
+    lint_caller_open(&s, &caller);
+    int32_t *lens = caller.lens;
+    WORKS(&s, rfn_memory_import(s.device, lens, LINT_CALLER_BYTES, RFN_MEMORY_DEVICE));
     WORKS(&s, rfn_memory_release(s.device, lens));
     WORKS(&s, rfn_memory_import(s.device, lens, STEP_LENS_BYTES, RFN_MEMORY_DEVICE));
     s.pick.lens.data = lens;
@@ -18,6 +20,7 @@ int main(int argc, char **argv)
 
     lint_good(&s, graph);
     WORKS(&s, rfn_memory_release(s.device, lens));
+    lint_caller_close(&s, &caller);
     step_verdict(&s, RFN_RULES, "", 0, "");
     return step_close(&s);
 }

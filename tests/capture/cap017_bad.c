@@ -5,6 +5,7 @@
 int main(int argc, char **argv)
 {
     struct step s;
+    step_host_only("cap017_bad", "a GPU does not tell when the host touches memory");
     if (!step_open(&s, "cap017_bad", &argc, argv))
         return step_close(&s);
 

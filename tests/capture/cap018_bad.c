@@ -6,6 +6,7 @@ int main(int argc, char **argv)
 {
     struct step s;
     struct rfn_graph *graph = NULL;
+    step_host_only("cap018_bad", "a GPU does not tell when the host touches memory");
     if (!step_open(&s, "cap018_bad", &argc, argv))
         return step_close(&s);
 

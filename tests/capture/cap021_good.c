@@ -4,6 +4,7 @@
 int main(int argc, char **argv)
 {
     struct step s;
+    step_host_only("cap021_good", "the image is drawn by hand: no device is asked");
     if (!step_open(&s, "cap021_good", &argc, argv))
         return step_close(&s);
     uint64_t workspace = 0x7f0000000000;

@@ -5,6 +5,7 @@
 int main(int argc, char **argv)
 {
     struct step s;
+    step_host_only("cap025_bad", "the image is drawn by hand: no device is asked");
     if (!step_open(&s, "cap025_bad", &argc, argv))
         return step_close(&s);
     struct rfn_image_access memory = lint_memory(0x7f0000000000, 4 << 20);

@@ -4,6 +4,7 @@
 int main(int argc, char **argv)
 {
     struct step s;
+    step_host_only("cap037_bad", "the image is drawn by hand: no device is asked");
     if (!step_open(&s, "cap037_bad", &argc, argv))
         return step_close(&s);
     static const unsigned char map[128];

@@ -5,6 +5,7 @@
 int main(int argc, char **argv)
 {
     struct step s;
+    step_host_only("cap037_good", "the image is drawn by hand: no device is asked");
     if (!step_open(&s, "cap037_good", &argc, argv))
         return step_close(&s);
     static const unsigned char bytes[256];

@@ -4,6 +4,7 @@
 int main(int argc, char **argv)
 {
     struct step s;
+    step_host_only("cap040_good", "the image is drawn by hand: no device is asked");
     if (!step_open(&s, "cap040_good", &argc, argv))
         return step_close(&s);
     struct rfn_image_node inside = lint_kernel("sparse_mla", 0);

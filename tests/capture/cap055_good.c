@@ -23,12 +23,10 @@ int main(int argc, char **argv)
     if (!step_open(&s, "cap055_good", &argc, argv))
         return step_close(&s);
 
-    struct rfn_device_desc desc = { .kind = RFN_DEVICE_HOST, .check = 1 };
-    struct rfn_device *second = NULL;
+    struct rfn_device *second = step_device_open(&s);
     struct rfn_check *check = NULL;
     struct rfn_stream *stream = NULL;
     void *memory = NULL;
-    WORKS(&s, rfn_device_open(&desc, &second));
     WORKS(&s, rfn_check_create(second, &check));
     WORKS(&s, rfn_stream_create(second, RFN_STREAM_NONBLOCKING, &stream));
     WORKS(&s, rfn_memory_alloc(second, RFN_MEMORY_DEVICE, 64, &memory));

@@ -49,7 +49,7 @@ static inline void diff_step(struct lint_want *want,
         .record = diff_record, .mutate = diff_mutate, .ctx = &d, .check = s->check
     };
     struct rfn_diff_info info = { 0 };
-    int32_t due = want->rule == RFN_RULES ? 0 : 1;
+    int32_t due = lint_due(want);
     WORKS(s, rfn_memory_alloc(s->device, RFN_MEMORY_DEVICE, 2 * STEP_PICKED_BYTES,
                               &d.elsewhere));
     want->seen = 0;

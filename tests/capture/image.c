@@ -154,6 +154,8 @@ int main(int argc, char **argv)
     struct rfn_capture_desc desc = { RFN_CAPTURE_GLOBAL, "imaged" };
     struct rfn_memory_info slots, lens;
     struct rfn_graph_info info;
+    step_host_only("image",
+                   "what the host device records; device_cuda_image has the GPU's");
     if (!step_open(&s, "image", &argc, argv))
         return step_close(&s);
     WORKS(&s, rfn_memory_query(s.device, s.pick.slots.data, &slots));

@@ -13,9 +13,15 @@ struct lint_want
     const char *words;  /* in the sentence; NULL: any */
     int heuristic;      /* where a proved rule is not sure */
     int32_t seen;
-    const int *at; /* the line, where it is known later */
-    int64_t count; /* 0: once */
+    const int *at;    /* the line, where it is known later */
+    int64_t count;    /* 0: once */
+    int32_t findings; /* of the rule; 0: one */
 };
+
+static inline int32_t lint_due(const struct lint_want *w)
+{
+    return w->rule == RFN_RULES ? 0 : w->findings ? w->findings : 1;
+}
 
 static inline void lint_report(void *ctx, const struct rfn_finding *f)
 {
@@ -45,7 +51,7 @@ static inline void lint_image(struct lint_want *w, const struct rfn_image *image
                               struct rfn_device *device)
 {
     struct rfn_lint_info info = { 0 };
-    int32_t want = w->rule == RFN_RULES ? 0 : 1;
+    int32_t want = lint_due(w);
     w->seen = 0;
     WORKS(w->s, rfn_lint(image, device, lint_report, w, &info));
     harness_check(&w->s->h, "how many findings", w->seen == want && info.findings == want,
@@ -68,6 +74,46 @@ static inline void lint_good(struct step *s, struct rfn_graph *graph)
 {
     struct lint_want none = { .s = s, .rule = RFN_RULES };
     lint_graph(&none, graph);
+}
+
+/* ---- memory of a caller's ---------------------------------------------------------- */
+
+/* Lengths of 9 tokens that a caller hands in: on the host device memory of the program, on a GPU
+ * that of another device. */
+struct lint_caller
+{
+    struct rfn_device *device; /* NULL on the host device */
+    int32_t *lens;
+    int32_t *other; /* as large */
+};
+
+#define LINT_CALLER_BYTES (4 * STEP_LENS_BYTES)
+
+static inline void lint_caller_open(struct step *s, struct lint_caller *c)
+{
+    static int32_t nine[2][4 * STEP_ROWS] = { { 9, 9 } };
+    *c = (struct lint_caller) { NULL, nine[0], nine[1] };
+    if (step_device() == RFN_DEVICE_HOST)
+        return;
+    void *memory[2] = { NULL, NULL };
+    c->device = step_device_open(s);
+    for (int i = 0; i < 2; i++)
+    {
+        WORKS(s, rfn_memory_alloc(c->device, RFN_MEMORY_DEVICE, LINT_CALLER_BYTES,
+                                  &memory[i]));
+        WORKS(s, rfn_copy_sync(c->device, memory[i], nine[i], LINT_CALLER_BYTES));
+    }
+    c->lens = memory[0];
+    c->other = memory[1];
+}
+
+static inline void lint_caller_close(struct step *s, struct lint_caller *c)
+{
+    if (!c->device)
+        return;
+    WORKS(s, rfn_memory_free(c->device, c->lens));
+    WORKS(s, rfn_memory_free(c->device, c->other));
+    WORKS(s, rfn_device_close(&c->device));
 }
 
 /* ---- images by hand: what the host device has no nodes for ------------------------- */

@@ -2,12 +2,16 @@
 """Runs the known-answer programs and counts, a rule: how many bad ones fired exactly it, how many
 good ones were silent. `refrain graph rules --counts` shows the file.
 
-    rule_counts.py REFRAIN OUT PROGRAM...      a program is called cap001_bad or cap005_host_good
-    rule_counts.py --self-test REFRAIN         programs that do something else, files that are none
+    rule_counts.py [options] REFRAIN OUT PROGRAM...    called cap001_bad or cap005_host_good
+        --device cuda    where they run (host)
+        --least N        so many rules have to fire, a skipped program is none (0)
+        --json FILE      the same in a line for people and in numbers
+    rule_counts.py --self-test REFRAIN     programs that do something else, files that are none
 
 The verdict is taken from the findings that a program prints, beside its exit status. Ends with 1
 when a rule of the library has no bad or no good program, or one did not do what is due.
 """
+import argparse
 import concurrent.futures
 import json
 import os
@@ -39,10 +43,12 @@ def sort_out(paths):
     return found
 
 
-def run(path):
-    done = subprocess.run([path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          timeout=100, check=False)
-    return done.returncode, set(FINDING.findall(done.stdout.decode(errors="replace")))
+def run(path, device):
+    done = subprocess.run([path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=100,
+                          check=False, env=dict(os.environ, RFN_TEST_DEVICE=device))
+    text = done.stdout.decode(errors="replace")
+    why = re.search(r"^skip .*: no .*", text, re.M) # no device
+    return done.returncode, set(FINDING.findall(text)), why.group() if why else ""
 
 
 def missing(rules, programs):
@@ -52,13 +58,17 @@ def missing(rules, programs):
                        for rule in sorted(set(programs) - set(rules))]
 
 
-def count(rules, programs):
-    """Lines of the file, and what did not do what is due."""
+def count(rules, programs, device):
+    """Lines of the file, and what did not do what is due; no lines without a device."""
     lines, problems = [], []
     jobs = [(rule, side, name, path) for rule in sorted(rules)
             for side in ("bad", "good") for name, path in sorted(programs[rule][side].items())]
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        ends = dict(zip([job[:3] for job in jobs], pool.map(lambda job: run(job[3]), jobs)))
+    with concurrent.futures.ThreadPoolExecutor(2 if device == "host" else 8) as pool:
+        ends = dict(zip([job[:3] for job in jobs],
+                        pool.map(lambda job: run(job[3], device), jobs)))
+    why = next((end[2] for end in ends.values() if end[2]), "")
+    if why and all(end[0] == SKIPPED for end in ends.values()):
+        return [], [why]
     for rule in sorted(rules):
         row = [rule, rules[rule]]
         names = []
@@ -67,7 +77,7 @@ def count(rules, programs):
             mine = sorted(programs[rule][side])
             right = 0
             for name in mine:
-                status, fired = ends[rule, side, name]
+                status, fired, _ = ends[rule, side, name]
                 names.append(name)
                 if status == 0 and fired == due:
                     right += 1
@@ -82,29 +92,51 @@ def count(rules, programs):
     return lines, problems
 
 
-def write(path, lines):
+def write(path, text):
     temporary = "%s.%d.tmp" % (path, os.getpid())
     with open(temporary, "w") as file:
-        file.write(HEADER + "".join(lines))
+        file.write(text)
     os.replace(temporary, path)
 
 
-def check(refrain, out, paths):
+def numbers(lines, device):
+    """What came out, and the same in a line."""
+    cells = [line.split("\t") for line in lines]
+    got = {
+        "rules": len(cells),
+        "rules_fired": sum(int(row[3]) > 0 for row in cells),
+        "bad_fired": sum(int(row[3]) for row in cells),
+        "good_silent": sum(int(row[5]) for row in cells),
+        "rules_skipped": [row[0] for row in cells if row[3] == "0" and "(skipped)" in row[6]],
+    }
+    got["summary"] = "%d of %d rules fired on %s: %d bad programs, %d good ones silent%s" % (
+        got["rules_fired"], got["rules"], device, got["bad_fired"], got["good_silent"],
+        "; skipped: " + " ".join(got["rules_skipped"]) if got["rules_skipped"] else "")
+    return got
+
+
+def check(refrain, out, paths, device="host", least=0, js=None):
     """Problems; prints the table."""
     rules, programs = rules_of(refrain), sort_out(paths)
     problems = missing(rules, programs)
     if problems:
         return problems
-    lines, problems = count(rules, programs)
-    write(out, lines)
+    lines, problems = count(rules, programs, device)
+    if not lines:
+        print(problems[0])
+        sys.exit(SKIPPED)
+    write(out, HEADER + "".join(lines))
+    got = numbers(lines, device)
+    if js:
+        write(js, json.dumps(got) + "\n")
     done = subprocess.run([refrain, "graph", "rules", "--counts", out], check=False,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     print(done.stdout, end="")
     if done.returncode:
         problems.append("refrain graph rules --counts ends with %d" % done.returncode)
-    print("%d rules: %d bad programs fired exactly their rule, %d good ones were silent"
-          % (len(lines), sum(int(line.split("\t")[3]) for line in lines),
-             sum(int(line.split("\t")[5]) for line in lines)))
+    if got["rules_fired"] < least:
+        problems.append("%d rules fired, but %d are due" % (got["rules_fired"], least))
+    print(got["summary"])
     return problems
 
 
@@ -176,10 +208,33 @@ def bad_files(good):
     ]
 
 
+def few(refrain, folder, out):
+    """A rule whose bad program is skipped has not fired; the device is handed on."""
+    rules = sorted(rules_of(refrain))
+    place = tempfile.mkdtemp(dir=folder)
+    paths = []
+    for rule in rules:
+        base = "capture_%s_" % rule.lower()
+        paths += [program(place, base + "bad", [rule]), program(place, base + "good")]
+    with open(paths[0], "w") as file:
+        file.write('#!/bin/sh\n[ "$RFN_TEST_DEVICE" = cuda ] && exit %d\n' % SKIPPED)
+    js = os.path.join(place, "numbers.json")
+    due = len(rules) - 1
+    failed = ["few: " + line for line in check(refrain, out, paths, "cuda", due, js)]
+    with open(js) as file:
+        got = json.load(file)
+    if got["rules_fired"] != due or got["rules_skipped"] != rules[:1]:
+        failed.append("few: %s" % got)
+    if not any("are due" in line for line in check(refrain, out, paths, "cuda", due + 1)):
+        failed.append("few: %d rules fired, and %d are enough" % (due, due + 1))
+    return failed
+
+
 def self_test(refrain):
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         out = os.path.join(folder, "counts.tsv")
+        failed += few(refrain, folder, out)
         for what, paths, due in planted(refrain, folder):
             found = check(refrain, out, paths)
             if (not found) != (due is None) or due and not any(due in line for line in found):
@@ -201,7 +256,16 @@ def main():
     if sys.argv[1] == "--self-test":
         problems = self_test(sys.argv[2])
     else:
-        problems = check(sys.argv[1], sys.argv[2], sys.argv[3:])
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--device", default="host")
+        parser.add_argument("--least", type=int, default=0)
+        parser.add_argument("--json")
+        parser.add_argument("refrain")
+        parser.add_argument("out")
+        parser.add_argument("programs", nargs="+")
+        args = parser.parse_args()
+        problems = check(args.refrain, args.out, args.programs, args.device, args.least,
+                         args.json)
     for problem in problems:
         print("FAIL " + problem)
     return 1 if problems else 0

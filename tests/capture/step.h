@@ -1,6 +1,7 @@
 /*
  * What the capture programs share: a device with a checker, and the buffers of a small
- * decode step that picks the best K cached tokens of each request. Public API only.
+ * decode step that picks the best K cached tokens of each request. Public API only. The
+ * device is the one named by RFN_TEST_DEVICE (host, the default, or cuda).
  */
 #ifndef TEST_CAPTURE_STEP_H
 #define TEST_CAPTURE_STEP_H
@@ -10,6 +11,7 @@
 #include <pthread.h>
 #include <refrain/refrain.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define STEP_ROWS 2     /* query tokens, one a request */
@@ -23,6 +25,12 @@
 #define STEP_TABLE_BYTES ((int64_t)sizeof(int32_t) * STEP_ROWS * STEP_TABLE)
 #define STEP_LATENT 512
 #define STEP_ROPE 64
+
+/* Whether a host device watches its pinned memory; a program that is to be judged as on a GPU
+ * says 0 first. */
+#ifndef STEP_FAULT_HANDLER
+#define STEP_FAULT_HANDLER 1
+#endif
 
 struct step
 {
@@ -38,6 +46,7 @@ struct step
     int32_t *host_lens;              /* pinned */
     int32_t *host_picked;            /* pinned, room for pick.slots */
     const char *region;              /* where the finding is due; "" in other threads */
+    int heuristic;                   /* it is a warning: a proved rule is not sure */
 };
 
 /* A named check that a call gives RFN_OK. */
@@ -68,6 +77,37 @@ static inline void *step_upload(struct step *s, const void *from, size_t bytes)
     return to;
 }
 
+static inline enum rfn_device_kind step_device(void)
+{
+    const char *which = getenv("RFN_TEST_DEVICE");
+    return which && !strcmp(which, "cuda") ? RFN_DEVICE_CUDA : RFN_DEVICE_HOST;
+}
+
+/* A device for a program of these; NULL when that failed. */
+static inline struct rfn_device *step_device_open(struct step *s)
+{
+    struct rfn_device *device = NULL;
+    struct rfn_device_desc desc = { .kind = step_device(), .check = 1 };
+    desc.fault_handler = STEP_FAULT_HANDLER && desc.kind == RFN_DEVICE_HOST;
+    enum rfn_status status = rfn_device_open(&desc, &device);
+    if (status == RFN_UNSUPPORTED)
+    {
+        printf("skip %s: %s\n", s->h.name, rfn_last_error());
+        exit(77);
+    }
+    WORKS(s, status);
+    return device;
+}
+
+/* Ends a program whose rule needs the host device, where another one is asked for. */
+static inline void step_host_only(const char *name, const char *why)
+{
+    if (step_device() == RFN_DEVICE_HOST)
+        return;
+    printf("skip %s: %s\n", name, why);
+    exit(77);
+}
+
 /* Opens device and checker and fills the buffers; 0 when that failed. */
 static inline int step_open(struct step *s, const char *name, int *argc, char **argv)
 {
@@ -78,13 +118,10 @@ static inline int step_open(struct step *s, const char *name, int *argc, char **
 
     memset(s, 0, sizeof *s);
     harness_begin(&s->h, name, argc, argv);
-    struct rfn_device_desc desc = { .kind = RFN_DEVICE_HOST,
-                                    .check = 1,
-                                    .fault_handler = 1 };
     s->region = "decode > step 3";
     WORKS(s, rfn_region_begin("decode"));
     WORKS(s, rfn_region_begin("step 3"));
-    WORKS(s, rfn_device_open(&desc, &s->device));
+    s->device = step_device_open(s);
     WORKS(s, rfn_check_create(s->device, &s->check));
     if (s->h.failed)
         return 0;
@@ -242,8 +279,12 @@ static inline void step_verdict(struct step *s, enum rfn_rule rule, const char *
                       "%s:%d, not %s:%d", f.file, f.line, file, line);
         harness_check(&s->h, "the call", !strcmp(f.api, api), "%s, not %s", f.api, api);
         harness_check(&s->h, "seen once", f.count == 1, "%lld times", (long long)f.count);
-        harness_check(&s->h, "how sure", f.confidence == rfn_rule_query(rule)->confidence,
-                      "%d", (int)f.confidence);
+        harness_check(&s->h, "how sure",
+                      f.confidence == (s->heuristic ? RFN_HEURISTIC
+                                                    : rfn_rule_query(rule)->confidence) &&
+                          f.severity == (s->heuristic ? RFN_WARNING
+                                                      : rfn_rule_query(rule)->severity),
+                      "%d, %d", (int)f.confidence, (int)f.severity);
         harness_check(&s->h, "the capture", f.capture_id || step_anywhere(rule), "none");
         harness_check(&s->h, "the region", !strcmp(f.region, s->region), "'%s', not '%s'",
                       f.region, s->region);
