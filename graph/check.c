@@ -58,6 +58,9 @@ static void on_call(void *ctx, const struct rfn_call_event *event)
     if (wanted)
         rfn_ledger_describe(check->device, event, &item);
 
+    /* What the fault handler saw of a plan is proved: it comes before what is likely. */
+    if (event->call == RFN_CALL_region_end || event->call == RFN_CALL_attention_plan)
+        look_at_touches(check);
     pthread_mutex_lock(&check->lock);
     if (event->call == RFN_CALL_capture_begin && !event->code && event->after.id)
         rfn_ledger_open(&check->ledger, event->after.id);

@@ -46,6 +46,10 @@ enum rfn_capture_status rfn_rule_status(const struct rfn_rules_capture *open,
 int rfn_rule_report(struct rfn_rules *rules, enum rfn_rule rule, uint64_t capture_id,
                     enum rfn_capture_status status, const struct rfn_rules_where *where,
                     const char *driver, struct rfn_sentence *ret);
+/* The same outside captures where it is likely only: a warning. 0 where it was proved of the
+ * site before. */
+int rfn_rule_suspect(struct rfn_rules *rules, enum rfn_rule rule,
+                     const struct rfn_rules_where *where, struct rfn_sentence *ret);
 /* The same for a call in an open capture. */
 int rfn_rule_found(struct rfn_rules *rules, enum rfn_rule rule,
                    const struct rfn_rules_capture *open,
@@ -85,6 +89,11 @@ int rfn_rule_async_copy(struct rfn_rules *rules, const struct rfn_call_event *ev
 void rfn_rule_note_copy(struct rfn_rules *rules, const struct rfn_call_event *event,
                         int reported);
 void rfn_rule_note_pools(struct rfn_rules *rules, const struct rfn_call_event *event);
+
+/* rules_plan.c: 017 without a fault handler */
+void rfn_rule_note_fetch(struct rfn_rules *rules, const struct rfn_call_event *event);
+void rfn_rule_plan_end(struct rfn_rules *rules, const struct rfn_call_event *event);
+void rfn_rule_plan_read(struct rfn_rules *rules, const struct rfn_call_event *event);
 
 /* rules_stream.c: 004, 012, 013, 015, 016 */
 void rfn_rule_begin(struct rfn_rules *rules, const struct rfn_rules_capture *open,

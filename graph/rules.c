@@ -23,9 +23,10 @@ enum rfn_status rfn_rules_init(struct rfn_rules *rules)
     rules->event = calloc(RFN_RULES_EVENTS, sizeof *rules->event);
     rules->copy = calloc(RFN_RULES_COPIES, sizeof *rules->copy);
     rules->pool = calloc(RFN_RULES_POOLS, sizeof *rules->pool);
+    rules->fetch = calloc(RFN_RULES_FETCHES, sizeof *rules->fetch);
     rules->order = rfn_order_create();
     if (rules->store && rules->finding && rules->open && rules->event && rules->copy &&
-        rules->pool && rules->order)
+        rules->pool && rules->fetch && rules->order)
         return RFN_OK;
     rfn_rules_release(rules);
     return RFN_FAIL(RFN_NOMEM, "no memory for %d findings and %d open captures",
@@ -40,6 +41,7 @@ void rfn_rules_release(struct rfn_rules *rules)
     free(rules->event);
     free(rules->copy);
     free(rules->pool);
+    free(rules->fetch);
     rfn_order_destroy(rules->order);
     rfn_rule_device_leave(rules);
     *rules = (struct rfn_rules) { 0 };
@@ -319,11 +321,11 @@ static int oldest_gives_way(struct rfn_rules *rules)
     return 1;
 }
 
-int rfn_rule_report(struct rfn_rules *rules, enum rfn_rule rule, uint64_t capture_id,
-                    enum rfn_capture_status status, const struct rfn_rules_where *where,
-                    const char *driver, struct rfn_sentence *ret)
+static int report(struct rfn_rules *rules, const struct rfn_rule_info *info,
+                  enum rfn_rule rule, uint64_t capture_id, enum rfn_capture_status status,
+                  const struct rfn_rules_where *where, const char *driver,
+                  struct rfn_sentence *ret)
 {
-    const struct rfn_rule_info *info = rfn_rule_query(rule);
     struct rfn_rules_capture *open = rfn_rule_capture(rules, capture_id);
     rules->reports++;
     if (open && rule != RFN_CAP013)
@@ -367,6 +369,25 @@ int rfn_rule_report(struct rfn_rules *rules, enum rfn_rule rule, uint64_t captur
     return 1;
 }
 
+int rfn_rule_report(struct rfn_rules *rules, enum rfn_rule rule, uint64_t capture_id,
+                    enum rfn_capture_status status, const struct rfn_rules_where *where,
+                    const char *driver, struct rfn_sentence *ret)
+{
+    return report(rules, rfn_rule_query(rule), rule, capture_id, status, where, driver,
+                  ret);
+}
+
+int rfn_rule_suspect(struct rfn_rules *rules, enum rfn_rule rule,
+                     const struct rfn_rules_where *where, struct rfn_sentence *ret)
+{
+    struct rfn_rule_info info = *rfn_rule_query(rule);
+    const struct rfn_finding *before = known(rules, rule, &where->site, 0);
+    info.severity = RFN_WARNING;
+    info.confidence = RFN_HEURISTIC;
+    return !(before && before->confidence == RFN_PROVED) &&
+           report(rules, &info, rule, 0, RFN_CAPTURE_NONE, where, "", ret);
+}
+
 int rfn_rule_found(struct rfn_rules *rules, enum rfn_rule rule,
                    const struct rfn_rules_capture *open,
                    const struct rfn_call_event *event, struct rfn_sentence *ret)
@@ -403,6 +424,10 @@ static void apply(struct rfn_rules *rules, const struct rfn_call_event *event)
             struct rfn_rules_where where = rfn_rule_where(event);
             rfn_rule_left(rules, open, &where, "the region in which it began ended");
         }
+        rfn_rule_plan_end(rules, event);
+        break;
+    case RFN_CALL_attention_plan:
+        rfn_rule_plan_read(rules, event);
         break;
     case RFN_CALL_event_sync:
     case RFN_CALL_event_query:
@@ -460,4 +485,5 @@ void rfn_rules_feed(struct rfn_rules *rules, const struct rfn_call_event *event)
     rfn_rule_track(rules, &seen);
     rfn_rule_note_copy(rules, &seen, reported);
     rfn_rule_note_pools(rules, &seen);
+    rfn_rule_note_fetch(rules, &seen);
 }

@@ -43,6 +43,9 @@
  *   check_destroy               032 the capture of the origin, region or device is open
  *   the host, touching pinned   017 the target, 018 the source of a copy that it has not
  *   memory                          waited for
+ *   attention_plan, done        017 it read lengths from the target of such a copy
+ *   region_end, of a plan       017 such a copy was made in it: heuristic, for what is decided
+ *                                   there may not have waited (rules_plan.c)
  *
  * In a dry run calls are judged as they would be in a capture (rules_dry.c): on its streams
  * they count as nodes, and what a capture refuses without another rule is 034 at once.
@@ -75,6 +78,7 @@
 #define RFN_RULES_EVENTS 256 /* events and where they were recorded last */
 #define RFN_RULES_COPIES 256 /* sites of copies */
 #define RFN_RULES_POOLS 512  /* pools of op launches */
+#define RFN_RULES_FETCHES 64 /* copies to the host that it has not waited for */
 #define RFN_RULES_MEMBERS 16 /* streams of a capture that are told apart */
 #define RFN_RULES_WATCHES 16
 #define RFN_RULES_REGION 128 /* bytes of a region's text */
@@ -156,6 +160,17 @@ struct rfn_rules_copy
     int reported;
 };
 
+/* A copy to pinned memory outside captures. */
+struct rfn_rules_fetch
+{
+    struct rfn_rules_where at;
+    uint64_t plan; /* the region that it belongs to, 0: none */
+    int32_t lane;  /* in the order of things (graph/order.h) */
+    uint32_t time;
+    const void *dst;
+    int64_t bytes; /* 0: free */
+};
+
 struct rfn_rules_pool
 {
     const char *begin;
@@ -189,9 +204,11 @@ struct rfn_rules
     struct rfn_rules_event *event;
     struct rfn_rules_copy *copy;
     struct rfn_rules_pool *pool;
+    struct rfn_rules_fetch *fetch;
     uint64_t events; /* how many were remembered, ever */
     uint64_t copies;
     uint64_t pools;
+    uint64_t fetches;
     struct rfn_order *order;
     struct rfn_rules_watch watch[RFN_RULES_WATCHES];
     int32_t ended; /* captures seen to their end */

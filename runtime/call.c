@@ -298,15 +298,33 @@ void rfn_call_region_end(struct rfn_device *device, uint64_t region, const char 
         if (b->origin && b->thread == thread_number && b->region == region)
             left[n++] = b->capture_id;
     pthread_mutex_unlock(&device->lock);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i <= n; i++)
     {
         struct rfn_call_event event;
+        if (i == n && !rfn_region_is_plan(name))
+            return;
         if (rfn_call_begin(&event, device, RFN_CALL_region_end, NULL) != RFN_OK)
             return;
-        event.before = (struct rfn_capture_info) { RFN_CAPTURE_ACTIVE, left[i] };
+        if (i < n)
+            event.before = (struct rfn_capture_info) { RFN_CAPTURE_ACTIVE, left[i] };
+        else
+            event.plan = region;
         event.name = name;
         rfn_call_end(&event, device, 0);
     }
+}
+
+void rfn_call_host_read(struct rfn_device *device, enum rfn_call call, const char *name,
+                        const void *from, int64_t bytes)
+{
+    struct rfn_call_event event;
+    if (!from || bytes <= 0 || !atomic_load(&device->observer) ||
+        rfn_call_begin(&event, device, call, NULL) != RFN_OK)
+        return;
+    event.name = name;
+    event.src = from;
+    event.bytes = bytes;
+    rfn_call_end(&event, device, 0);
 }
 
 struct rfn_body *rfn_capture_find(struct rfn_device *device,

@@ -61,9 +61,17 @@ void rfn_foreign_wait(struct rfn_device *device);
 const char *rfn_region_text(void);
 /* Notes that a capture begins in it on this device; its number, 0 outside of regions. */
 uint64_t rfn_region_note(struct rfn_device *device);
+/* Whether a region is a plan: its name begins with "plan". */
+int rfn_region_is_plan(const char *name);
+/* The innermost of the calling thread's plans. Notes that the device has work of it; its
+ * number, 0 when there is none. */
+uint64_t rfn_region_plan(struct rfn_device *device);
 /* A region ends, before it is gone from the text: tells the device's observer of each
- * capture that the calling thread began in it and has not ended. */
+ * capture that the calling thread began in it and has not ended, and of a plan. */
 void rfn_call_region_end(struct rfn_device *device, uint64_t region, const char *name);
+/* Tells it that a call has read memory of the host's. */
+void rfn_call_host_read(struct rfn_device *device, enum rfn_call call, const char *name,
+                        const void *from, int64_t bytes);
 
 /* Checks that the stream is live; *ret_device is its device. */
 enum rfn_status rfn_stream_check(struct rfn_stream *stream,

@@ -79,6 +79,12 @@ static enum rfn_status copy(struct rfn_device *device, struct rfn_stream *stream
     event->src_kind = from.kind;
     event->src_on_stack = body && from.kind == RFN_MEMORY_PAGEABLE &&
                           atomic_load(&device->observer) && rfn_call_on_stack(src);
+    if (stream && atomic_load(&device->observer))
+    {
+        event->foreign = stream->foreign;
+        if (to.kind == RFN_MEMORY_PINNED && event->before.status == RFN_CAPTURE_NONE)
+            event->plan = rfn_region_plan(device);
+    }
     code = stream ? device->backend->copy_async(device->impl, stream->native, &c)
                   : device->backend->copy_sync(device->impl, &c);
     if (body)

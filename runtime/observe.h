@@ -22,8 +22,8 @@
     X(capture_begin) X(capture_end) X(capture_query) X(capture_add_child)                \
     X(graph_instantiate) X(graph_destroy)                                                \
     X(exec_launch) X(exec_upload) X(exec_update) X(exec_destroy)                         \
-    X(region_end) /* of a region in which the thread left a capture open */              \
-    /* of other headers, with a notice only */                                           \
+    X(region_end) /* of one that left a capture open, or of a plan that copied */        \
+    /* of other headers, with a notice or what it read of the host's memory (src) only */\
     X(attention_plan) X(attention_update) X(attention_forward) X(ladder_prepare)         \
     X(replay_compare) X(check_create) X(check_require)
 /* clang-format on */
@@ -79,14 +79,18 @@ struct rfn_call_event
     int32_t kernels;         /* and how many are kernels or child graphs; -1: unknown */
     struct rfn_exec *exec;
     uint64_t exec_serial; /* exec_launch, exec_destroy */
-    int exec_updated;     /* exec_launch: arguments were replaced since it was made */
-    uint64_t graph_id;    /* exec_launch, capture_add_child: the capture it came from */
+    /* copy_async, outside captures: the innermost of the thread's regions that is a plan, 0:
+     * none (region.c); region_end: the plan that ended, 0: another region. */
+    uint64_t plan;
+    int exec_updated;  /* exec_launch: arguments were replaced since it was made */
+    uint64_t graph_id; /* exec_launch, capture_add_child: the capture it came from */
     const struct rfn_op *op; /* op_launch, exec_update */
     const void *args;
     enum rfn_capture_mode mode; /* capture_begin, thread_mode_exchange (the new) */
-    const char *name;           /* capture_begin, region_end */
+    const char *name; /* capture_begin, region_end; attention_plan: what it read */
     /* capture_begin, capture_end: of a capture that somebody else began, when it was first
-     * seen and when it was seen to be over. Nobody made the call here. */
+     * seen and when it was seen to be over. Nobody made the call here. copy_async: on an
+     * imported stream, which others may have waited for. */
     int foreign;
     /* copies, sets, memory calls */
     const void *dst;

@@ -9,7 +9,7 @@
 #define DEPTH 16
 #define NAME_BYTES 48 /* longer names are cut, and show it */
 #define MORE_BYTES 32 /* " > (+3 deeper)" */
-#define DEVICES 16    /* on which captures began, a region */
+#define DEVICES 16    /* on which captures began, or a plan copied, a region */
 
 struct frame
 {
@@ -98,18 +98,38 @@ const char *rfn_region_text(void)
     return regions.text;
 }
 
+int rfn_region_is_plan(const char *name)
+{
+    return !strncmp(name, "plan", 4);
+}
+
+/* 1: its end is told. */
+static int note(struct frame *f, struct rfn_device *device)
+{
+    int i = 0;
+    while (i < DEVICES && f->device[i] && f->device[i] != device)
+        i++;
+    if (i < DEVICES)
+        f->device[i] = device;
+    return i < DEVICES;
+}
+
+uint64_t rfn_region_plan(struct rfn_device *device)
+{
+    struct regions *r = &regions;
+    for (int i = r->depth - 1; i >= 0; i--)
+        if (rfn_region_is_plan(r->text + r->frame[i].begin))
+            return note(&r->frame[i], device) ? r->frame[i].number : 0;
+    return 0;
+}
+
 uint64_t rfn_region_note(struct rfn_device *device)
 {
     struct regions *r = &regions;
     if (!r->depth)
         return 0;
     struct frame *f = &r->frame[r->depth - 1];
-    int i = 0;
-    while (i < DEVICES && f->device[i] && f->device[i] != device)
-        i++;
-    if (i < DEVICES)
-        f->device[i] = device;
-    else if (f->unseen < INT_MAX)
+    if (!note(f, device) && f->unseen < INT_MAX)
         f->unseen++;
     return f->number;
 }

@@ -6,7 +6,6 @@ const char *rule_devices(enum rfn_rule rule)
 {
     switch (rule)
     {
-    case RFN_CAP017:
     case RFN_CAP018:
         return "host";
     case RFN_CAP021:
@@ -22,6 +21,17 @@ const char *rule_devices(enum rfn_rule rule)
 const char *rule_devices_why(enum rfn_rule rule)
 {
     const char *devices = rule_devices(rule);
+    if (rule == RFN_CAP017)
+    {
+        return "on the host device its fault handler sees the read, which proves it. On "
+               "a "
+               "GPU nobody sees the host touch memory: proved are lengths that "
+               "rfn_attention_plan reads from the target; else a copy made in a region "
+               "whose name begins with \"plan\" and not waited for at its end is a "
+               "warning, "
+               "heuristic. A copy of any other region may be for later, and gives "
+               "nothing";
+    }
     return strcmp(devices, "host") == 0 ? "the host device with its fault handler; a GPU "
                                           "does not tell when the host "
                                           "touches memory"

@@ -8,7 +8,7 @@
 /* "both", "host", "cuda" */
 const char *rule_devices(enum rfn_rule rule);
 
-/* A sentence for people where it is not both, else NULL. */
+/* A sentence for people where it is not both, or not the same on both, else NULL. */
 const char *rule_devices_why(enum rfn_rule rule);
 
 struct uncovered

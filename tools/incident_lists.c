@@ -68,12 +68,14 @@ static void lists_broken(struct incident *in)
     memset(maxima, 0, sizeof(out->maxima));
     WORKS(in, rfn_copy_sync(in->device, lens, &l, sizeof(l)));
     struct rfn_split_lists_args args = args_of(lens, out);
+    WORKS(in, rfn_region_begin("plan"));
     WORKS(in, rfn_split_lists(in->stream, &args));
     PLANT(in, "CAP017");
     WORKS(in, rfn_copy_async(in->stream, maxima, out->maxima, sizeof(out->maxima)));
     /* Too early: what is read is this step's, the last one's or neither. */
     int prefills = ((volatile int32_t *)maxima)[RFN_SPLIT_MAX_PREFILL] > 0;
     (void)prefills;
+    WORKS(in, rfn_region_end());
     WORKS(in, rfn_stream_sync(in->stream));
     incident_holds(in, maxima[RFN_SPLIT_MAX_PREFILL] == l.row[1][1],
                    "behind the wait the longest prefill is %d, not %d",
@@ -135,7 +137,6 @@ const struct incident_form incident_lists = {
     .upstream = "FastDeploy #7221",
     .what = "maxima of a step copied asynchronously, read in the next line",
     .cuda = "success; the last step's values",
-    .host_only = 1,
     .broken = lists_broken,
     .right = lists_right,
 };

@@ -38,18 +38,22 @@ static volatile int32_t *send_count(struct incident *in, int32_t requests, int p
 
 static void early_broken(struct incident *in)
 {
+    WORKS(in, rfn_region_begin("plan"));
     volatile int32_t *count = send_count(in, 3, 1);
     if (count != NULL)
     {
         (void)*count; /* which branch to take */
     }
+    WORKS(in, rfn_region_end());
     WORKS(in, rfn_stream_sync(in->stream));
 }
 
 static void early_right(struct incident *in)
 {
+    WORKS(in, rfn_region_begin("plan"));
     volatile int32_t *count = send_count(in, 3, 0);
     WORKS(in, rfn_stream_sync(in->stream));
+    WORKS(in, rfn_region_end());
     incident_holds(in, count != NULL && *count == 3, "%d live rows, not 3",
                    count != NULL ? *count : -1);
 }
@@ -59,7 +63,6 @@ const struct incident_form incident_early = {
     .upstream = "FastDeploy #7221",
     .what = "the host branches on counts that an asynchronous copy has not brought yet",
     .cuda = "success; last step's counts",
-    .host_only = 1,
     .broken = early_broken,
     .right = early_right,
 };

@@ -60,8 +60,10 @@ static void plant_cache_transpose_copy(struct engine *engine, struct rfn_stream 
 static void plant_early_host_read(struct engine *engine, struct rfn_stream *stream)
 {
     volatile int32_t *count = (volatile int32_t *)engine->scratch_pinned;
+    (void)rfn_region_begin("plan");
     (void)rfn_copy_async(stream, engine->scratch_pinned, engine->scratch, 4);
     (void)*count;
+    (void)rfn_region_end();
 }
 
 /* Flips one bit of the first choice of the first live row. */

@@ -14,7 +14,7 @@ struct inject
     enum rfn_status (*replayed)(struct engine *engine);
     int copies_cache; /* it needs room for a copy of a layer's latent pool */
     int late_copies; /* it shows where copies are not done at once: a lazy host device that
-                         watches its pinned memory */
+                         watches its pinned memory, or a GPU */
 };
 
 /* The i-th mistake, NULL past the last. */

@@ -287,6 +287,9 @@ struct rfn_rule_info
  * that are open. The name is copied; a long one is cut, and past 16 regions the text says how
  * many deeper ones there are. Each begin that gave RFN_OK has an end.
  *
+ * A region whose name begins with "plan" is taken to decide by what it copies to the host: see
+ * rfn_region_end. Copies that are read in a later step belong outside of such regions.
+ *
  * Capture   Safe. Touches no device.
  * Threads   Any; the regions are the calling thread's own.
  * Errors    RFN_INVALID: name is NULL; no region was begun.
@@ -295,7 +298,13 @@ RFN_API enum rfn_status rfn_region_begin(const char *name);
 
 /**
  * Ends the innermost region. A capture that the thread began in it and has not ended is a
- * finding (CAP032).
+ * finding (CAP032). So is, for a region whose name begins with "plan", an asynchronous copy to
+ * pinned memory that the thread made in it outside captures and that nothing has waited for:
+ * CAP017 at the copy's call site, a warning and heuristic, for whether the host has looked is
+ * seen on a host device with its fault handler only (then it is proved). Waiting is
+ * a sync or a successful query of the stream, or of an event or another stream behind it, of
+ * the device, or a synchronous copy that orders with it; on imported streams, where others may
+ * wait, nothing is said.
  *
  * Capture   Safe.
  * Threads   Any; not beside the closing of a device on which the region began a capture.

@@ -322,6 +322,24 @@ enum rfn_status rfn_plan_check_again(const struct rfn_attention *attention,
     return status;
 }
 
+/* Behind all copies to the host that came before: with a checker, 017. */
+static void tell_reads(const struct rfn_attention *a, const struct rfn_step *step)
+{
+    const int64_t bytes = step->requests * (int64_t)sizeof(int32_t);
+    const struct
+    {
+        const char *name;
+        const int32_t *at;
+    } read[] = {
+        { "lens", step->lens },
+        { "q_lens", step->q_lens },
+        { "rejected", step->unchanged ? step->rejected : NULL },
+    };
+    for (size_t i = 0; i < sizeof read / sizeof read[0]; i++)
+        rfn_call_host_read(a->device, RFN_CALL_attention_plan, read[i].name, read[i].at,
+                           bytes);
+}
+
 /* ---- handing over ---------------------------------------------------------------- */
 
 /* A row that is handed over whole has mostly one new entry or none. */
@@ -447,6 +465,7 @@ enum rfn_status rfn_plan_hand_over(struct rfn_attention *attention,
     }
     remember(a, step);
     note(a, step, plan);
+    tell_reads(a, step);
     return RFN_OK;
 }
 

@@ -207,7 +207,7 @@ def mistakes(check):
             check.due(got, findings=1, bit_equal=None, steps=16, eager_steps=int(refused),
                       replays=16 - refused)
         output = check.run(small + ["--inject", name, "--verify", 4], FINDINGS,
-                           "bit_equal true", r"(decode step > forward 0|replay): ")
+                           "bit_equal true", r"(decode step > forward 0|replay( > plan)?): ")
         place = re.search(r"tools/inject\.c:(\d+)\D.*%s" % rule, output)
         function = "plant_" + name.replace("-", "_")
         near = lines[max(0, int(place.group(1)) - 8):int(place.group(1))] if place else []

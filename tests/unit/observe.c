@@ -123,6 +123,37 @@ static void a_region_is_told_and_its_end_where_a_capture_is_left(void **state)
     assert_int_equal(seen.call, RFN_CALL_graph_destroy); /* nothing was left in it */
 }
 
+static void a_plan_that_copied_to_the_host_is_told_of_its_end(void **state)
+{
+    (void)state;
+    void *pinned = NULL, *memory = NULL;
+    assert_int_equal(rfn_memory_alloc(device, RFN_MEMORY_PINNED, 64, &pinned), RFN_OK);
+    assert_int_equal(rfn_memory_alloc(device, RFN_MEMORY_DEVICE, 64, &memory), RFN_OK);
+    assert_int_equal(rfn_region_begin("step"), RFN_OK);
+    assert_int_equal(rfn_copy_async(stream[0], pinned, memory, 64), RFN_OK);
+    assert_int_equal(seen.plan, 0);
+    assert_int_equal(rfn_region_begin("planning"), RFN_OK);
+    assert_int_equal(rfn_region_begin("counts"), RFN_OK);
+    assert_int_equal(rfn_copy_async(stream[0], memory, pinned, 64), RFN_OK);
+    assert_int_equal(seen.plan, 0); /* to the device */
+    assert_int_equal(rfn_copy_async(stream[0], pinned, memory, 64), RFN_OK);
+    uint64_t plan = seen.plan;
+    assert_int_not_equal(plan, 0);
+    assert_int_equal(rfn_region_end(), RFN_OK);
+    assert_int_equal(seen.call, RFN_CALL_copy_async);
+    assert_int_equal(rfn_region_end(), RFN_OK);
+    assert_int_equal(seen.call, RFN_CALL_region_end);
+    assert_int_equal(seen.plan, plan);
+    assert_string_equal(region, "step > planning");
+    assert_int_equal(rfn_region_begin("plan"), RFN_OK);
+    seen.call = RFN_CALL_device_sync;
+    assert_int_equal(rfn_region_end(), RFN_OK);
+    assert_int_equal(seen.call, RFN_CALL_device_sync); /* it copied nothing */
+    assert_int_equal(rfn_region_end(), RFN_OK);
+    assert_int_equal(rfn_memory_free(device, memory), RFN_OK);
+    assert_int_equal(rfn_memory_free(device, pinned), RFN_OK);
+}
+
 static void a_destroyed_origin_leaves_nothing_to_ask(void **state)
 {
     (void)state;
@@ -145,6 +176,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(
             a_region_is_told_and_its_end_where_a_capture_is_left, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_plan_that_copied_to_the_host_is_told_of_its_end,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_destroyed_origin_leaves_nothing_to_ask, set_up,
                                         tear_down),
     };
