@@ -68,7 +68,7 @@ void rfn_ledger_describe(struct rfn_device *device, const struct rfn_call_event 
             .what = rfn_call_name(event->call),
             .file = event->site.file ? event->site.file : "",
             .line = event->site.line,
-            .region = "",
+            .region = event->region ? event->region : "", /* until it is added */
             .stream = event->stream_serial,
             .thread = event->thread,
         },
@@ -77,11 +77,6 @@ void rfn_ledger_describe(struct rfn_device *device, const struct rfn_call_event 
     if (op)
         item->entry.what = op->name;
     item->entry.launch = op != NULL;
-    if (event->region && event->region[0])
-    {
-        item->region = strdup(event->region);
-        item->entry.region = item->region ? item->region : "";
-    }
     size_t most = op ? op->operands : 2;
     struct rfn_ledger_access *access = calloc(most ? most : 1, sizeof *access);
     if (!access)
@@ -165,17 +160,16 @@ void rfn_ledger_add(struct rfn_ledger *ledger, uint64_t capture_id,
     /* Most calls come from the region of the one before. */
     const char *before =
         capture->items ? capture->item[capture->items - 1].entry.region : "";
-    if (item->region && strcmp(item->region, before) == 0)
+    if (strcmp(item->entry.region, before) != 0)
     {
-        free(item->region);
-        item->region = NULL;
-        item->entry.region = before;
+        item->region = strdup(item->entry.region);
+        before = item->region ? item->region : "";
     }
+    item->entry.region = before;
     capture->item[capture->items++] = *item;
     return;
 drop:
     if (capture)
         capture->incomplete = 1;
     free(item->access);
-    free(item->region);
 }

@@ -246,9 +246,11 @@ struct rfn_rules_where rfn_rule_where(const struct rfn_call_event *event)
     };
     if (event->region)
     {
-        int n = snprintf(where.region, sizeof where.region, "%s", event->region);
-        if (n >= (int)sizeof where.region)
-            memcpy(where.region + sizeof where.region - 4, "...", 4);
+        size_t n = strlen(event->region);
+        size_t fits = n < sizeof where.region ? n : sizeof where.region - 1;
+        memcpy(where.region, event->region, fits);
+        if (n > fits)
+            memcpy(where.region + fits - 3, "...", 3);
     }
     return where;
 }

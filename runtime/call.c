@@ -212,7 +212,8 @@ static void look_at_captures(struct rfn_call_event *event, struct rfn_device *de
         int last = own && !event->caller.id;
         if (!last && !event->code)
             continue;
-        struct rfn_capture_info info = capture_of(device, b->origin);
+        struct rfn_capture_info info =
+            b->origin == event->stream ? event->after : capture_of(device, b->origin);
         if (last && info.status != RFN_CAPTURE_NONE)
             event->caller = (struct rfn_capture_info) { info.status, b->capture_id };
         if (info.status != RFN_CAPTURE_INVALIDATED || b->invalidated)

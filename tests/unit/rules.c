@@ -383,7 +383,8 @@ static void a_ledger_that_ran_out_of_memory_is_not_shown(void **state)
         rfn_ledger_open(&ledger, id);
         for (int i = 0; i < 40; i++)
         {
-            struct rfn_ledger_item item = { .entry = { .what = "x", .line = i } };
+            struct rfn_ledger_item item = { .entry = {
+                                                .what = "x", .line = i, .region = "" } };
             rfn_ledger_add(&ledger, id, &item);
         }
     }
