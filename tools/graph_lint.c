@@ -2,6 +2,7 @@
 #include "tools/cli.h"
 #include "tools/files.h"
 #include "tools/snapshot.h"
+#include "tools/text.h"
 #include "tools/tool.h"
 #include <refrain/lint.h>
 #include <stdio.h>
@@ -68,6 +69,38 @@ static void tell_opaque(const struct rfn_image *image)
     }
 }
 
+#define ENDS_NAMED 3
+
+/* Nodes that wait for none (`behind` 0), or that none waits for. */
+static void tell_ends(const struct rfn_image *image, const char *what, int behind)
+{
+    int32_t named = 0;
+    char *has = calloc((size_t)image->nodes + 1, 1);
+    if (has == NULL)
+    {
+        return;
+    }
+    for (int32_t i = 0; i < image->edges; i++)
+    {
+        has[behind ? image->edge[i].from : image->edge[i].to] = 1;
+    }
+    for (int32_t i = 0; i < image->nodes; i++)
+    {
+        char label[64];
+        if (has[i] == 0 && named++ < ENDS_NAMED)
+        {
+            rfn_image_label(image->node[i].name, label, sizeof(label));
+            text_clean(label);
+            printf("%s%s (node %d)", named == 1 ? what : ", ", label, i);
+        }
+    }
+    if (named > ENDS_NAMED)
+    {
+        printf(" and %d more", named - ENDS_NAMED);
+    }
+    free(has);
+}
+
 static int judge(struct lint *lint, const char *path, const struct snapshot *snapshot)
 {
     const int32_t first = lint->images - snapshot->images;
@@ -86,6 +119,9 @@ static int judge(struct lint *lint, const char *path, const struct snapshot *sna
             path, image->name, info.nodes, info.kernels, info.foreign, info.opaque,
             info.edges, info.roots, info.sinks, info.critical_path, info.findings,
             info.findings == 1 ? "" : "s");
+        tell_ends(image, "  begins with ", 0);
+        tell_ends(image, "; ends with ", 1);
+        printf("%s", image->nodes > 0 ? "\n" : "");
         if (info.unordered)
         {
             printf("  too many nodes to look for those without an order\n");

@@ -224,6 +224,8 @@ def check_without_sites(check, program, folder):
     check.due("it has findings", status == 3, said)
     check.due("and a node that nobody can read",
               "not looked into: memcpy (node 1): slices" in said, said)
+    check.due("where it begins and ends", "(node 0), memcpy (node 1), memcpy (node 2) and 1 more;"
+              " ends with " in said and "\n  begins with void " in said, said)
     found = read(report)["findings"]
     check.due("each copy is one", [f["node"] for f in found] == [1, 2, 3], found)
     places = [r["locations"][0]["logicalLocations"][0]["fullyQualifiedName"]

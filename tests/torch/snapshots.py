@@ -45,7 +45,7 @@ class Check:
 def check_right(check, program, path):
     status, said = run(program, "lint", path)
     check.due("the right graph is silent", status == 0 and "0 findings" in said and
-              said.count("\n") == 1, said)
+              said.count("\n") == 2 and "\n  begins with at::native::" in said, said)
     counts = re.search(r"(\d+) nodes \((\d+) kernels, (\d+) foreign, 0 opaque\)", said)
     nodes, kernels, foreign = map(int, counts.groups()) if counts else (0, 0, 0)
     check.due("it is a step, of torch's kernels and ours", nodes > 25 and
