@@ -356,6 +356,18 @@ stage_decode() {
             "$OUT/decode-measured.json"
     item speculative "$BUILD/refrain" decode --device cuda "$@" --requests 64 --steps 60 \
         --batch 32 --verify 4 --speculative 3:0.7
+    geometries "$@" --layers 2 --requests 3 --steps 6 --batch 4 --verify 6
+}
+
+# geometries OPTIONS...: a few whole steps, a row of each padded, of every model that the
+# program names: each has its own heads, indexer and scale.
+geometries() {
+    local model
+    "$BUILD/refrain" info | sed '1,/^geometries/d' >"$OUT/geometries.txt"
+    while read -r model _; do
+        item "geometry $model" "$BUILD/refrain" decode --device cuda "$@" --geometry "$model"
+    done <"$OUT/geometries.txt"
+    [ -s "$OUT/geometries.txt" ] || note geometries failed 0 0 1 0 'info names none' ''
 }
 
 # sanitized NAME TOOL COMMAND...: the tool's own last line decides: one that could not attach
