@@ -185,18 +185,21 @@ RFN_API enum rfn_status rfn_ladder_agree(struct rfn_ladder *ladder, rfn_report_f
  * Replays the last step `replays` times more, each a step further: the device advances the
  * lengths, and between the launches the host does nothing. For draft steps, which need no
  * word of the scheduler's. What all of them will need is checked in front of the first:
- * contexts within the limit, pages of them within the table that was handed over. ret_info
- * may be NULL and is of the last one. With ranks it is called on all of them with the same
- * `replays`: one reduction agrees on one bucket for them all, as rfn_ladder_replay does.
+ * contexts within the limit, pages of them within the table that was handed over. A step of
+ * no request is replayed as often as one of the shortest request could be: once less than the
+ * limit of its context. ret_info may be NULL and is of the last one. With ranks it is called
+ * on all of them with the same `replays`: one reduction agrees on one bucket for them all, as
+ * rfn_ladder_replay does.
  *
  * Capture   Refused in one.
  * Stream    Asynchronous: graph launches, behind the last replay wherever that ran.
  * Threads   One at a time on a ladder.
  * Errors    RFN_INVALID: replays below 1; no step was handed over, or its `advance` is 0;
  *           a table without the pages of a context, or with one outside the pool, both
- *           values named. RFN_LIMIT: a context past the limits. RFN_NOT_READY: no captured
- *           bucket fits. On these nothing is enqueued. When a launch fails those in front of
- *           it run, and the next step has to hand everything over. With ranks also: as
+ *           values named. RFN_LIMIT: a context past the limits, or more replays of no
+ *           request than are allowed, both numbers named. RFN_NOT_READY: no captured bucket
+ *           fits. On these nothing is enqueued. When a launch fails those in front of it run,
+ *           and the next step has to hand everything over. With ranks also: as
  *           rfn_ladder_replay; RFN_INVALID, on all of them: other `replays` on another rank,
  *           both values named.
  */

@@ -296,6 +296,12 @@ enum rfn_status rfn_plan_check_again(const struct rfn_attention *attention,
                         h->valid ? "the last step has advance = 0, so that the device "
                                    "would repeat it"
                                  : "no step was handed over before it");
+    if (!h->requests && replays >= a->limits.context)
+        return RFN_FAIL(
+            RFN_LIMIT,
+            "again: %d replays of no request, but the limit is %d, the most that "
+            "a request could have",
+            replays, a->limits.context - 1);
     for (int32_t b = 0; status == RFN_OK && b < h->requests; b++)
     {
         const int64_t first = advanced(h, b), q = h->q_lens[b];

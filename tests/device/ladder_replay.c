@@ -333,6 +333,40 @@ static void a_refused_step_hands_nothing_over(struct world *w)
     OK(t, rfn_stream_destroy(&other));
 }
 
+/* No request has a context that could end: it is replayed as often as the shortest could. */
+static void replays_of_no_request_have_an_end(struct world *w)
+{
+    struct test *t = w->t;
+    struct rfn_stream *stream = test_stream(t, RFN_STREAM_NONBLOCKING);
+    struct rfn_ladder *ladder = ladder_of(w, NULL);
+    const int32_t most = w->limits.context - 1;
+    char words[64];
+    struct plan p;
+    plan_make(w, &p, 0, SHORT, 3);
+    p.step.advance = 1;
+    OK(t, rfn_ladder_prepare(ladder, 1, 1));
+    OK(t, rfn_ladder_replay(ladder, stream, &p.step, NULL));
+    snprintf(words, sizeof words, "2147483647 replays|%d", most);
+    REFUSED(t, rfn_ladder_again(ladder, stream, INT32_MAX, NULL), RFN_LIMIT, words);
+    snprintf(words, sizeof words, "%d replays|%d", most + 1, most);
+    REFUSED(t, rfn_ladder_again(ladder, stream, most + 1, NULL), RFN_LIMIT, words);
+    HOLDS(t, info_of(w, ladder).replays == 1);
+    OK(t, rfn_ladder_again(ladder, stream, most, NULL));
+    HOLDS(t, info_of(w, ladder).replays == 1 + most);
+
+    /* And so is the shortest. */
+    plan_make(w, &p, 1, SHORT, 1);
+    p.step.advance = 1;
+    p.lens[0] = 1;
+    OK(t, rfn_ladder_prepare(ladder, 1, 0));
+    OK(t, rfn_ladder_replay(ladder, stream, &p.step, NULL));
+    REFUSED(t, rfn_ladder_again(ladder, stream, most + 1, NULL), RFN_LIMIT, "request 0");
+    OK(t, rfn_ladder_again(ladder, stream, most, NULL));
+    OK(t, rfn_stream_sync(stream));
+    OK(t, rfn_ladder_destroy(&ladder));
+    OK(t, rfn_stream_destroy(&stream));
+}
+
 struct touching
 {
     struct world *w;
@@ -470,6 +504,7 @@ int main(int argc, char **argv)
     per_thread_streams_take_turns(&w);
     captures_and_evictions_leave_a_replay_in_flight_alone(&w);
     a_refused_step_hands_nothing_over(&w);
+    replays_of_no_request_have_an_end(&w);
     if (t.host) /* where foreign memory may be anybody's */
         a_failed_launch_is_not_carried_on_with(&w);
     captures_of_other_threads_come_to_no_harm(&w);
