@@ -413,7 +413,7 @@ static int run_parts(struct bench *bench)
     struct bench_results *results = &bench->results;
     struct bench_pass *pass = &results->pass[results->passes - 1];
     int status = TOOL_OK;
-    bench_print_head(pass);
+    bench_print_head(results);
     if (wants(bench, "ops"))
     {
         bench_print_ops(pass);
@@ -459,9 +459,6 @@ static int run_passes(struct bench *bench)
     {
         last = 2;
     }
-    printf("%s, %d rows, context %d, on %s; %g s a number\n",
-           bench->results.size.geometry->name, bench->results.size.rows,
-           bench->results.size.context, bench->results.cpu, bench->results.seconds);
     int status = TOOL_OK;
     for (int32_t n = first; status == TOOL_OK && n <= last; n++)
     {

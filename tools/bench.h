@@ -217,7 +217,8 @@ int bench_failed(void);
 int bench_layers(struct bench_results *results);
 int bench_step(struct bench_results *results);
 
-void bench_print_head(const struct bench_pass *pass);
+/* Of the run before its first pass, and of the last pass. */
+void bench_print_head(const struct bench_results *results);
 void bench_print_ops(const struct bench_pass *pass);
 void bench_print_row(const struct bench_pass *pass, const struct bench_row *row);
 void bench_print_layer_head(const struct bench_pass *pass);

@@ -47,9 +47,16 @@ static void print_amount(double value, int width)
     }
 }
 
-void bench_print_head(const struct bench_pass *pass)
+void bench_print_head(const struct bench_results *results)
 {
+    const struct bench_pass *pass = &results->pass[results->passes - 1];
     const struct bench_rates *rates = &pass->rates;
+    if (results->passes == 1)
+    {
+        printf("%s, %d rows, context %d, on %s; %g s a number\n",
+               results->size.geometry->name, results->size.rows, results->size.context,
+               results->cpu, results->seconds);
+    }
     printf("\n%s\n", pass->info.name);
     if (rates->read_bytes_s > 0)
     {

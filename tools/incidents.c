@@ -89,6 +89,11 @@ static int run_pair(const struct incident_form *form, enum rfn_device_kind kind,
     {
         return status;
     }
+    if (tally->right == 0)
+    {
+        printf("%-4s %-19s %-39s %-21s %s\n", "", "upstream", "CUDA said",
+               "broken form here", "right form");
+    }
     printf("%-4s %-19s %-39s %-21s %s\n", form->name, form->upstream, form->cuda, here,
            right.held ? "holds" : "FAILED");
     printf("       %s\n", form->what);
@@ -121,11 +126,6 @@ static int run_all(const struct options *options, enum rfn_device_kind kind)
         if (only != NULL && strcasecmp(only, form->name) != 0)
         {
             continue;
-        }
-        if (tally.right == 0)
-        {
-            printf("%-4s %-19s %-39s %-21s %s\n", "", "upstream", "CUDA said",
-                   "broken form here", "right form");
         }
         status = run_pair(form, kind, options->seed, &tally);
     }

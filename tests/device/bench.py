@@ -194,7 +194,9 @@ def arguments(check):
             (["extra"], ["unexpected argument 'extra'"])):
         output = check.run(args, ARGUMENTS, *words)
         check.due("lines for %s" % args, len(output.splitlines()), 1)
-    check.run(TINY + ["--device", "cuda"], ENVIRONMENT, CUDA_VISIBLE_DEVICES="")
+    output = check.run(TINY + ["--device", "cuda"], ENVIRONMENT, "device_open: ",
+                       CUDA_VISIBLE_DEVICES="")
+    check.due("lines without a GPU", len(output.splitlines()), 1)
 
 
 def files(check):

@@ -16,6 +16,8 @@ KEYS = ("device geometry layers requests finished waited steps tokens graphs buc
         "replays padding_waste eager_steps findings bit_equal max_rel_err pages_leaked "
         "graph_bytes tokens_per_s update_us launch_us replay_us host_us_per_step first_replay_s "
         "draft_tokens accepted_tokens").split()
+NO_CUDA = (r"refrain: .*device_open: .*(libcuda.so.1 was not found|new enough|sees none|"
+           r"-Dcuda=disabled).*\n")
 GOOD = ('{"timestamp": 0, "input_length": %d, "output_length": %d, "hash_ids": [%s]}\n')
 # Same bits whatever the schedule: everything but times.
 TIMES = {"tokens_per_s", "update_us", "launch_us", "replay_us", "host_us_per_step", "first_replay_s"}
@@ -276,6 +278,23 @@ def arguments(check):
         check.run(args, ARGUMENTS, *words)
 
 
+def no_gpu(check):
+    """Who asks for a GPU is told in one line what is missing, and no file is begun."""
+    names = {option: check.path("none" + option) for option in
+             ("--json", "--ranges", "--snapshot", "--report", "--sarif", "--html",
+              "--write-baseline")}
+    files = [word for pair in names.items() for word in pair]
+    env = dict(os.environ, CUDA_VISIBLE_DEVICES="")
+    for args in (["decode"], ["decode", "--check"], ["decode", *files], ["bench"], ["incidents"]):
+        done = subprocess.run([check.program, *args, "--device", "cuda"], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, env=env, timeout=60)
+        if done.returncode != ENVIRONMENT or not re.fullmatch(NO_CUDA, done.stdout):
+            check.problems.append("%s without a GPU: %d\n%s" % (args, done.returncode, done.stdout))
+    left = [name for name in os.listdir(check.folder) if name.startswith("none")]
+    if left:
+        check.problems.append("without a GPU: left %s" % left)
+
+
 def traces(check):
     good = GOOD % (70, 2, "0")
     for number, (line, words) in enumerate((
@@ -341,6 +360,7 @@ def main():
         verified_steps(check)
         mistakes(check)
         arguments(check)
+        no_gpu(check)
         traces(check)
         files(check)
     for problem in check.problems:
