@@ -1,7 +1,6 @@
 /*
- * The inner kernels of index_logits, written once over a vector of LANES floats. The includer
- * defines LANES, ROWS (heads whose dots stay in registers), TARGET (function attribute),
- * FMA(a, b, c) and INNER(name), and gets
+ * The inner kernels of index_logits, written once over a vector of LANES floats; ROWS heads
+ * have their dots in registers. instances.h makes of them
  *
  *     INNER(queries)  heads of one row as f32
  *     INNER(keys)     a tile of keys as f32, tokens side by side

@@ -67,48 +67,8 @@ typedef uint8_t bytes16 __attribute__((vector_size(16)));
     __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30,  \
                             15, 31)
 
-#define PASTE(a, b) a##_##b
-#define ISA_INNER(name, isa) PASTE(name, isa)
-
-#define LANES 4
-#define ROWS 4
-#define TARGET
-#define FMA(a, b, c) ((a) * (b) + (c))
-#define INNER(name) ISA_INNER(name, base)
-#include "kernels/index_inner.h"
-#undef LANES
-#undef ROWS
-#undef TARGET
-#undef FMA
-#undef INNER
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-
-#define LANES 8
-#define ROWS 6
-#define TARGET RFN_TARGET_AVX2
-#define FMA(a, b, c) _mm256_fmadd_ps((a), (b), (c))
-#define INNER(name) ISA_INNER(name, avx2)
-#include "kernels/index_inner.h"
-#undef LANES
-#undef ROWS
-#undef TARGET
-#undef FMA
-#undef INNER
-
-#define LANES 16
-#define ROWS 8
-#define TARGET RFN_TARGET_AVX512
-#define FMA(a, b, c) _mm512_fmadd_ps((a), (b), (c))
-#define INNER(name) ISA_INNER(name, avx512)
-#include "kernels/index_inner.h"
-#undef LANES
-#undef ROWS
-#undef TARGET
-#undef FMA
-#undef INNER
-#endif
+#define INNER_KERNELS "kernels/index_inner.h"
+#include "kernels/instances.h"
 
 static const struct inner inner_table[RFN_ISAS] = {
     { queries_base, keys_base, scores_base },

@@ -1,6 +1,6 @@
 /* kv_pack: quantises latent rows and writes them into a paged pool. */
 #include "kernels/bounds.h"
-#include "kernels/parallel.h"
+#include "kernels/pack.h"
 #include "kernels/quant.h"
 
 #include <string.h>
@@ -56,9 +56,10 @@ static struct rfn_scaling scaling_of(const ARGS *a, const struct rfn_format_info
     return (struct rfn_scaling) { ue8m0, a->floor_on, a->floor };
 }
 
-static void pack_row(const ARGS *a, const struct rfn_format_info *info, int64_t t,
+static void pack_row(const void *v, const struct rfn_format_info *info, int64_t t,
                      struct rfn_token token, struct rfn_fault *seen)
 {
+    const ARGS *a = v;
     const uint16_t *kv = (const uint16_t *)a->kv.data + t * a->kv.stride[0];
     const uint16_t *rope = (const uint16_t *)a->k_rope.data + t * a->k_rope.stride[0];
     unsigned char *latent = token.data + info->latent_offset;
@@ -85,51 +86,19 @@ static void pack_row(const ARGS *a, const struct rfn_format_info *info, int64_t 
                (size_t)(info->scale_bytes - info->scales));
 }
 
-/* Every part takes the slots that are its own, in the order of the rows: of two rows with
- * one slot the later wins, however many threads there are. */
-struct run
-{
-    const ARGS *a;
-    const struct rfn_format_info *info;
-    int64_t rows;
-    int parts;
-    struct rfn_fault *note;
-};
-
-/* The rows whose slots belong to one part, in order: the later row of a slot wins. */
-static void pack_part(void *ctx, int64_t part)
-{
-    const struct run *r = ctx;
-    const ARGS *a = r->a;
-    const int64_t *slots = a->slots.data;
-    int64_t pool_slots = rfn_pool_slots(&a->pool), stride = rfn_pool_stride(&a->pool);
-    for (int64_t t = 0; t < r->rows; t++)
-    {
-        int64_t slot = slots[t];
-        if (slot < 0 || rfn_slot_part(slot, r->parts) != part)
-            continue;
-        if (slot >= pool_slots)
-            rfn_fault_note(r->note, "kv_pack", "slots", t, 0, slot);
-        else
-            pack_row(a, r->info, t, rfn_pool_token(&a->pool, r->info, stride, slot),
-                     r->note);
-    }
-}
-
 static void host(const void *v, const struct rfn_host_env *env)
 {
     const ARGS *a = v;
     const struct rfn_bound_set own =
         rfn_bounds_of_pool(&a->bounds, a->kv.shape[0], &a->pool);
-    if (!rfn_bounds_hold(&a->bounds, &own, "kv_pack", env->fault))
-        return;
-    struct rfn_fault seen = { 0 };
-    int64_t rows = rfn_live_rows(&a->live, a->kv.shape[0]);
-    int parts = env->threads < rows ? env->threads : (int)rows;
-    struct run r = { a, rfn_format_query(a->pool.format), rows, parts,
-                     env->fault ? &seen : NULL };
-    rfn_parallel(env->threads, parts, pack_part, &r);
-    rfn_fault_merge(env->fault, &seen);
+    struct rfn_pack pack = { .op = "kv_pack",
+                             .args = a,
+                             .row = pack_row,
+                             .slots = &a->slots,
+                             .live = &a->live,
+                             .pool = &a->pool };
+    if (rfn_bounds_hold(&a->bounds, &own, pack.op, env->fault))
+        rfn_pack_rows(&pack, env);
 }
 
 static struct rfn_cost cost(const void *v)

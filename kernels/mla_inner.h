@@ -1,7 +1,6 @@
 /*
- * The inner kernels of sparse_mla, written once over a vector of LANES floats. The includer
- * defines LANES, ROWS (rows of C in registers), TARGET (function attribute), FMA(a, b, c)
- * and INNER(name), and gets
+ * The inner kernels of sparse_mla, written once over a vector of LANES floats; ROWS rows of C
+ * are in registers. instances.h makes of them
  *
  *     INNER(product)  C[i][j] += sum_k A[i][k] * B[k][j]
  *     INNER(softmax)  one tile of the online softmax

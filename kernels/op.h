@@ -84,12 +84,6 @@ static inline struct rfn_token rfn_pool_token(const struct rfn_pool *pool,
                           slot % pool->page_tokens);
 }
 
-/* Spreads slots over parts; multiples of a page must not all meet in one. */
-static inline int rfn_slot_part(int64_t slot, int parts)
-{
-    return (int)(((uint64_t)slot * 0x9e3779b97f4a7c15u >> 32) % (uint64_t)parts);
-}
-
 /* Rows that are alive: all of them when no count is given. Read when the op runs. */
 static inline int64_t rfn_live_rows(const struct rfn_tensor *live, int64_t rows)
 {

@@ -134,48 +134,8 @@ struct inner
     void (*key)(const struct rfn_format_info *info, struct rfn_token token, float *ret);
 };
 
-#define PASTE(a, b) a##_##b
-#define ISA_INNER(name, isa) PASTE(name, isa)
-
-#define LANES 4
-#define ROWS 4
-#define TARGET
-#define FMA(a, b, c) ((a) * (b) + (c))
-#define INNER(name) ISA_INNER(name, base)
-#include "kernels/mla_inner.h"
-#undef LANES
-#undef ROWS
-#undef TARGET
-#undef FMA
-#undef INNER
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-
-#define LANES 8
-#define ROWS 6
-#define TARGET RFN_TARGET_AVX2
-#define FMA(a, b, c) _mm256_fmadd_ps((a), (b), (c))
-#define INNER(name) ISA_INNER(name, avx2)
-#include "kernels/mla_inner.h"
-#undef LANES
-#undef ROWS
-#undef TARGET
-#undef FMA
-#undef INNER
-
-#define LANES 16
-#define ROWS 8
-#define TARGET RFN_TARGET_AVX512
-#define FMA(a, b, c) _mm512_fmadd_ps((a), (b), (c))
-#define INNER(name) ISA_INNER(name, avx512)
-#include "kernels/mla_inner.h"
-#undef LANES
-#undef ROWS
-#undef TARGET
-#undef FMA
-#undef INNER
-#endif
+#define INNER_KERNELS "kernels/mla_inner.h"
+#include "kernels/instances.h"
 
 static const struct inner inner_table[RFN_ISAS] = {
     { product_base, softmax_base, key_base },
