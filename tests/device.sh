@@ -13,9 +13,10 @@
 #
 # tests/results/ keeps the JSON of some runs: what `decode` and `bench` measured stands in it.
 #
-# A stage that passed with these very sources is kept, so that an interrupted run can go on. A
-# stage that needs the build runs it first. Needs nvcc, gcc, Python, Meson and Ninja; what
-# needs more and does not find it is "not run", which is not "passed".
+# A stage that passed with these very sources, seed, trace, GPU and driver is kept, so that an
+# interrupted run can go on. A stage that needs the build runs it first. Needs nvcc, gcc,
+# Python, Meson and Ninja; what needs more and does not find it is "not run", which is not
+# "passed".
 #
 # Exit status: 0 all stages passed; 1 one failed; 77 none failed, but one was not run.
 set -u
@@ -166,7 +167,7 @@ item() {
         if [ "$rc" -eq 77 ] || [ "$DEVICE" = none ] || grep -q '^skip.*no CUDA d' "$log"; then
             result='not run' reason=$absent passed=0 failed=0
         fi
-    if [ "$rc" -ne 124 ] && ! grep -q "${NEEDS:-}" "$log" && [ -n "${NEEDS:-}" ]; then
+    if [ "$rc" -ne 124 ] && [ "$rc" -ne 137 ] && ! grep -q "${NEEDS:-}" "$log" && [ -n "${NEEDS:-}" ]; then
         result='not run' reason="it says nothing of \"$NEEDS\": $reason" passed=0 failed=0
     fi
     # A device that is there and does not open: its kernels do not load.
@@ -191,7 +192,7 @@ crowd() {
 
 # Writes the stage's JSON from its items and prints "RESULT<tab>PASSED<tab>...".
 summary() {
-    export STAGE DEVICE DRIVER COMMIT SEED SOURCES COMMAND
+    export STAGE DEVICE DRIVER COMMIT SEED TRACE SOURCES COMMAND
     python3 - "$ITEMS" "$OUT/$STAGE.json" "$1" <<'PY'
 import json, os, sys, time
 keys = ("name", "result", "seconds", "passed", "failed", "skipped", "reason")
@@ -223,7 +224,7 @@ with open(sys.argv[2], "w", encoding="utf-8") as file:
         "stage": env["STAGE"], "result": result, "reason": reason,
         "seconds": int(sys.argv[3]), **total, "device": env["DEVICE"],
         "driver": env["DRIVER"], "commit": env["COMMIT"], "sources": env["SOURCES"],
-        "seed": int(env["SEED"]), "command": env["COMMAND"].strip(),
+        "seed": int(env["SEED"]), "trace": env["TRACE"], "command": env["COMMAND"].strip(),
         "date": time.strftime("%Y-%m-%d"), "items": items, **measured}, file, indent=1)
     file.write("\n")
 print(result, total["passed"], total["failed"], total["skipped"], reason, sep="\t")
@@ -234,6 +235,16 @@ PY
 recorded() {
     python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' \
         "$OUT/$1.json" "$2" 2>/dev/null
+}
+
+# Whether the stage passed before with what it would be run with now.
+kept() {
+    local field
+    [ -z "$FORCE" ] && [ "$(recorded "$1" result)" = passed ] &&
+        [ -e "$BUILD/build.ninja" ] || return 1
+    for field in SOURCES DEVICE DRIVER SEED TRACE; do
+        [ "$(recorded "$1" "${field,,}")" = "${!field}" ] || return 1
+    done
 }
 
 row() {
@@ -422,8 +433,7 @@ stage_bench() {
 # run STAGE: keeps what passed, else runs it. Status 0 when it passed, now or before.
 run() {
     STAGE=$1 STAGE_BEGIN=$SECONDS
-    if [ -z "$FORCE" ] && [ "$(recorded "$1" result)" = passed ] &&
-        [ "$(recorded "$1" sources)" = "$SOURCES" ] && [ -e "$BUILD/build.ninja" ]; then
+    if kept "$1"; then
         row "$1" passed "$(recorded "$1" seconds)" "$(recorded "$1" passed)" \
             "$(recorded "$1" failed)" "$(recorded "$1" skipped)" "kept"
         return 0
