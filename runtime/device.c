@@ -19,6 +19,13 @@ static const struct rfn_backend *const backends[] = {
     &rfn_backend_host,
 };
 
+/* No GPU to speak of: no driver, none that knows this build, no device, an older one. */
+static int is_absent(int code)
+{
+    return code == RFN_CODE_STUB_LIBRARY || code == RFN_CODE_INSUFFICIENT_DRIVER ||
+           code == RFN_CODE_NO_DEVICE || code == RFN_CODE_NO_IMAGE;
+}
+
 static enum rfn_status open_backend(const struct rfn_device_desc *desc,
                                     const struct rfn_backend **ret, void **ret_impl)
 {
@@ -35,6 +42,8 @@ static enum rfn_status open_backend(const struct rfn_device_desc *desc,
             *ret = backends[i];
             return RFN_OK;
         }
+        if (!is_absent(code))
+            break;
     }
     if (!code)
         return RFN_FAIL(RFN_UNSUPPORTED,

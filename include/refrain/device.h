@@ -38,7 +38,9 @@ struct rfn_exec;
 
 enum rfn_device_kind
 {
-    RFN_DEVICE_AUTO = 0, /* cuda where a driver and a GPU are, else host */
+    /* cuda where a driver and a GPU of sm_80 or later are, else host; a GPU that is there and
+     * does not open is an error */
+    RFN_DEVICE_AUTO = 0,
     RFN_DEVICE_HOST,
     RFN_DEVICE_CUDA,
 };

@@ -38,6 +38,8 @@ static void an_ordinal_past_the_last_is_named_with_their_number(struct test *t)
     struct rfn_device_info info;
     REFUSED(t, open_kind(RFN_DEVICE_CUDA, 4096, &info), RFN_UNSUPPORTED,
             "no CUDA device 4096|there ");
+    REFUSED(t, open_kind(RFN_DEVICE_AUTO, 4096, &info), RFN_UNSUPPORTED,
+            "no CUDA device 4096|there ");
     REFUSED(t, open_kind(RFN_DEVICE_CUDA, -1, &info), RFN_INVALID, "ordinal -1");
 }
 
