@@ -272,7 +272,7 @@ enum rfn_status rfn_step_update_cuda(const void *args, const struct rfn_plan_env
     rfn_plan_param(n, "fault.table", RFN_PARAM_CONST, check ? "table" : NULL);
     rfn_plan_param(n, "fault.records", RFN_PARAM_CONST, check ? "records" : NULL);
     rfn_plan_param(n, "bounds", RFN_PARAM_WRITE, a->bounds.data);
-    rfn_plan_param(n, "bounds.own", RFN_PARAM_CONST, rfn_bounds_of_step(a));
+    rfn_plan_param(n, "bounds.own", RFN_PARAM_DYNAMIC, rfn_bounds_of_step(a));
     return RFN_OK;
 }
 }

@@ -57,7 +57,8 @@ static inline void rfn_plan_bounds_own(struct rfn_launch_node *n,
                                        const struct rfn_plan_env *env,
                                        const struct rfn_bound_set &own)
 {
-    rfn_plan_param(n, "bounds.own", RFN_PARAM_CONST, own);
+    /* Made of the op's other constants, which are compared: no finding of its own. */
+    rfn_plan_param(n, "bounds.own", RFN_PARAM_DYNAMIC, own);
     rfn_plan_param(n, "fault.bounds", RFN_PARAM_CONST,
                    env->fault ? &rfn_bound_name[0][0] : NULL);
 }
