@@ -45,9 +45,20 @@ static enum rfn_status check(const struct rfn_replay_desc *d, int64_t *ret_bytes
     return status;
 }
 
+static void notice(const struct rfn_replay_desc *d, struct rfn_site site,
+                   enum rfn_notice notice, const char *text)
+{
+    struct rfn_call_event event;
+    if (rfn_call_begin(&event, d->stream->object.device, RFN_CALL_replay_compare,
+                       d->stream) != RFN_OK)
+        return;
+    event.site = site;
+    rfn_call_notice(&event, d->stream->object.device, notice, RFN_OK, text);
+}
+
 /* One run of one case; what it wrote goes to `to`. */
-static enum rfn_status run(const struct rfn_replay_desc *d, int32_t i, int replay,
-                           char *to)
+static enum rfn_status run(const struct rfn_replay_desc *d, struct rfn_site site,
+                           int32_t i, int replay, char *to)
 {
     struct rfn_device *device = d->stream->object.device;
     enum rfn_status status = RFN_OK;
@@ -57,9 +68,14 @@ static enum rfn_status run(const struct rfn_replay_desc *d, int32_t i, int repla
     if (status == RFN_OK)
         status = d->set(d->ctx, d->stream, i);
     if (status == RFN_OK)
+    {
+        notice(d, site, replay ? RFN_NOTICE_REPLAY : RFN_NOTICE_EAGER, "");
         status = (replay ? d->replay : d->eager)(d->ctx, d->stream, i);
+    }
     if (status == RFN_OK)
         status = rfn_stream_sync(d->stream);
+    if (status == RFN_OK)
+        notice(d, site, replay ? RFN_NOTICE_REPLAY_END : RFN_NOTICE_EAGER_END, "");
     for (int32_t o = 0; status == RFN_OK && o < d->outputs; o++)
     {
         status = rfn_copy_sync(device, to, d->output[o].address, d->output[o].bytes);
@@ -94,19 +110,14 @@ static void compare(const struct rfn_replay_desc *d, int32_t i, const char *eage
 static void tell(const struct rfn_replay_desc *d, struct rfn_site site,
                  const struct rfn_replay_difference *f)
 {
-    struct rfn_call_event event;
     char text[256], row[40] = "";
-    if (rfn_call_begin(&event, d->stream->object.device, RFN_CALL_replay_compare,
-                       d->stream) != RFN_OK)
-        return;
     if (f->row >= 0)
         snprintf(row, sizeof row, " (row %" PRId64 ")", f->row);
     snprintf(text, sizeof text,
              "case %d: '%.64s' at byte %" PRId64 "%s is 0x%02x by replay and 0x%02x "
              "eagerly; %" PRId64 " bytes differ in all %d cases",
              f->i, f->output, f->offset, row, f->replay, f->eager, f->bytes, d->cases);
-    event.site = site;
-    rfn_call_notice(&event, d->stream->object.device, RFN_NOTICE_DIFFERS, RFN_OK, text);
+    notice(d, site, RFN_NOTICE_DIFFERS, text);
 }
 
 enum rfn_status rfn_replay_compare(const struct rfn_replay_desc *desc,
@@ -130,9 +141,9 @@ enum rfn_status rfn_replay_compare(const struct rfn_replay_desc *desc,
             bytes);
     for (int32_t i = 0; status == RFN_OK && i < desc->cases; i++)
     {
-        status = run(desc, i, 0, both);
+        status = run(desc, site, i, 0, both);
         if (status == RFN_OK)
-            status = run(desc, i, 1, both + bytes);
+            status = run(desc, site, i, 1, both + bytes);
         if (status == RFN_OK)
             compare(desc, i, both, both + bytes, &first);
     }

@@ -112,6 +112,7 @@ void rfn_rule_unjoined(struct rfn_rules *rules, const struct rfn_rules_capture *
 
 /* rules_replay.c: 027, 031, 046, 047, 051, 054, which those who decide them tell of */
 void rfn_rule_notice(struct rfn_rules *rules, const struct rfn_call_event *event);
+void rfn_rule_watch_ran(struct rfn_rules *rules, const struct rfn_call_event *event);
 
 /* rules_dry.c: what the call would be, were the dry run a capture; a call of none is itself.
  * 034 for what such a capture would be lost to. */

@@ -211,6 +211,11 @@ struct rfn_rules
     uint64_t fetches;
     struct rfn_order *order;
     struct rfn_rules_watch watch[RFN_RULES_WATCHES];
+    /* Their bytes at the begin and the end of the eager run that is compared, and of its
+     * replay; of the thread that compares. */
+    uint64_t ran[4][RFN_RULES_WATCHES];
+    uint64_t ran_thread;
+    int32_t ran_watches;
     int32_t ended; /* captures seen to their end */
     uint64_t dry;  /* the dry run that is open, 0: none */
     int32_t dry_nodes;

@@ -12,6 +12,11 @@ void rfn_rule_notice(struct rfn_rules *rules, const struct rfn_call_event *event
         [RFN_NOTICE_CHURN] = RFN_CAP047, [RFN_NOTICE_DIFFERS] = RFN_CAP031,
         [RFN_NOTICE_SLOW] = RFN_CAP051,  [RFN_NOTICE_UNSEEN] = RFN_CAP054,
     };
+    if (event->notice >= RFN_NOTICE_EAGER)
+    {
+        rfn_rule_watch_ran(rules, event);
+        return;
+    }
     enum rfn_rule rule = said[event->notice];
     where.code = 0; /* no device was asked */
     if (rfn_rule_report(rules, rule, id, event->before.status, &where, "", &s))

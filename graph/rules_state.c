@@ -104,6 +104,38 @@ void rfn_rule_watch_end(struct rfn_rules *rules, const struct rfn_rules_capture 
     }
 }
 
+/* What the step's own function changes and its replay does not. Both: the caller's callbacks
+ * do that. */
+void rfn_rule_watch_ran(struct rfn_rules *rules, const struct rfn_call_event *event)
+{
+    struct rfn_rules_where where = rfn_rule_where(event);
+    int phase = event->notice - RFN_NOTICE_EAGER;
+    if (phase == 0)
+    {
+        rules->ran_thread = event->thread;
+        for (rules->ran_watches = 0; rules->ran_watches < RFN_RULES_WATCHES &&
+                                     rules->watch[rules->ran_watches].bytes;)
+            rules->ran_watches++;
+    }
+    if (event->thread != rules->ran_thread)
+        return;
+    for (int32_t i = 0; i < rules->ran_watches; i++)
+        rules->ran[phase][i] = digest(&rules->watch[i]);
+    for (int32_t i = 0; phase == 3 && i < rules->ran_watches; i++)
+    {
+        struct rfn_sentence s;
+        const struct rfn_rules_watch *watch = &rules->watch[i];
+        if (rules->ran[0][i] != rules->ran[1][i] &&
+            rules->ran[2][i] == rules->ran[3][i] &&
+            rfn_rule_report(rules, RFN_CAP053, 0, event->before.status, &where, "", &s))
+            rfn_say(
+                &s,
+                "'%s' (%lld bytes at %p) changed when the step ran eagerly, and not by "
+                "its replay",
+                watch->name, (long long)watch->bytes, watch->address);
+    }
+}
+
 /* ---- other devices: 055 ------------------------------------------------------------ */
 
 #define ELSEWHERE 64 /* captures of the process that are known here */

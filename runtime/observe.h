@@ -51,6 +51,11 @@ enum rfn_notice
     RFN_NOTICE_DIFFERS, /* a replay gave other bytes than the eager step */
     RFN_NOTICE_SLOW,    /* the environment makes launches wait */
     RFN_NOTICE_UNSEEN,  /* a capture that the observer saw nothing of */
+    /* A step that is compared begins to run eagerly, has run, and the same of its replay. */
+    RFN_NOTICE_EAGER,
+    RFN_NOTICE_EAGER_END,
+    RFN_NOTICE_REPLAY,
+    RFN_NOTICE_REPLAY_END,
 };
 
 /* A call that was made. Pointers live until on_call returns. */

@@ -343,7 +343,8 @@ RFN_API enum rfn_status rfn_check_destroy(struct rfn_check **check);
 
 /**
  * Watches host memory: when it has other bytes at the end of a capture than at its begin,
- * there is a finding (CAP053). For counters and flags that a captured function might change.
+ * there is a finding (CAP053); and when a step that rfn_replay_compare runs changes it eagerly
+ * and its replay does not. For counters and flags that a captured function might change.
  * The memory is plain host memory that stays readable as long as the checker; whatever else
  * changes it during a capture is found too. `name` is copied, and cut at 47 bytes.
  *

@@ -47,6 +47,7 @@ struct step
     int32_t *host_picked;            /* pinned, room for pick.slots */
     const char *region;              /* where the finding is due; "" in other threads */
     int heuristic;                   /* it is a warning: a proved rule is not sure */
+    int outside; /* of captures is the finding of a rule that is mostly of one */
 };
 
 /* A named check that a call gives RFN_OK. */
@@ -285,7 +286,9 @@ static inline void step_verdict(struct step *s, enum rfn_rule rule, const char *
                           f.severity == (s->heuristic ? RFN_WARNING
                                                       : rfn_rule_query(rule)->severity),
                       "%d, %d", (int)f.confidence, (int)f.severity);
-        harness_check(&s->h, "the capture", f.capture_id || step_anywhere(rule), "none");
+        harness_check(&s->h, "the capture",
+                      s->outside ? !f.capture_id : f.capture_id || step_anywhere(rule),
+                      "%llu", (unsigned long long)f.capture_id);
         harness_check(&s->h, "the region", !strcmp(f.region, s->region), "'%s', not '%s'",
                       f.region, s->region);
     }
