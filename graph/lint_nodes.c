@@ -182,14 +182,12 @@ void rfn_lint_nodes(struct rfn_lint_list *list, const struct rfn_image *image,
                            "every replay, and what comes behind it waits",
                            RFN_LINT_NAMES(image, n), (unsigned long long)n->function);
             break;
-        case RFN_IMAGE_CONDITIONAL:
-            if (n->opaque)
-                rfn_lint_found(list, image, n, RFN_CAP040, 0, RFN_LINT_NODE ": %s",
-                               RFN_LINT_NAMES(image, n), n->why);
-            break;
         default:
             break;
         }
+        if (n->opaque)
+            rfn_lint_found(list, image, n, RFN_CAP040, 0, RFN_LINT_NODE ": %s",
+                           RFN_LINT_NAMES(image, n), n->why);
     }
 }
 

@@ -51,24 +51,6 @@ static void report(void *ctx, const struct rfn_finding *finding)
     findings_add(ctx, finding);
 }
 
-/* What no rule could look at is not passed over in silence. */
-static void tell_opaque(const struct rfn_image *image)
-{
-    for (int32_t i = 0; i < image->nodes; i++)
-    {
-        const struct rfn_image_node *n = &image->node[i];
-        if (n->opaque != 0 &&
-            n->type != RFN_IMAGE_CONDITIONAL) /* CAP040 speaks of these */
-        {
-            printf("  not looked into: %s (node %d): %s\n", n->name, i, n->why);
-        }
-        if (n->child != NULL)
-        {
-            tell_opaque(n->child);
-        }
-    }
-}
-
 #define ENDS_NAMED 3
 
 /* Nodes that wait for none (`behind` 0), or that none waits for. */
@@ -126,7 +108,6 @@ static int judge(struct lint *lint, const char *path, const struct snapshot *sna
         {
             printf("  too many nodes to look for those without an order\n");
         }
-        tell_opaque(image);
         lint->findings.image = first + i + 1;
         rfn_lint(image, NULL, report, &lint->findings, NULL);
     }

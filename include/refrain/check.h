@@ -159,10 +159,10 @@ struct rfn_check;
       "each other for ever or mix up what they carry",                                   \
       "record the same ops with the same bounds on every rank, and declare what is a "   \
       "rank's own, its number for one, dynamic")                                         \
-    X(CAP040, conditional-body, INFO, HEURISTIC,                                         \
-      "a conditional node whose body could not be looked into may hold what a body "     \
-      "must not",                                                                        \
-      "look at the body's own graph before it is added")                                 \
+    X(CAP040, not-inspected, INFO, HEURISTIC,                                            \
+      "a node that could not be looked into, a conditional's body for one, may hold "    \
+      "whatever no rule could see",                                                      \
+      "look at it before it is added: at a body's own graph, at what a copy is told")                                 \
     X(CAP045, empty-graph, WARNING, HEURISTIC,                                           \
       "a graph without a kernel came out of a capture",                                  \
       "look whether the work went to another stream, or do not capture where there "     \

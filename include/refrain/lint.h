@@ -39,7 +39,7 @@ struct rfn_lint_info
  *             say which bytes, heuristic where one writes all of a pool that the other uses
  *     CAP026  host nodes
  *     CAP037  tensor maps in parameters of foreign kernels (heuristic)
- *     CAP040  conditional nodes that cannot be looked into
+ *     CAP040  nodes that cannot be looked into, such as the bodies of conditionals
  *     CAP045  no kernel
  *     CAP056  copies of whole pools; other copies of 64 MiB and more (heuristic)
  *

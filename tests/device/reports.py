@@ -223,14 +223,14 @@ def check_without_sites(check, program, folder):
     status, said = run(program, words=["graph", "lint", snapshot] + files)
     check.due("it has findings", status == 3, said)
     check.due("and a node that nobody can read",
-              "not looked into: memcpy (node 1): slices" in said, said)
+              "info CAP040 not-inspected (heuristic): memcpy (node 1): slices" in said, said)
     check.due("where it begins and ends", "(node 0), memcpy (node 1), memcpy (node 2) and 1 more;"
               " ends with " in said and "\n  begins with void " in said, said)
     found = read(report)["findings"]
-    check.due("each copy is one", [f["node"] for f in found] == [1, 2, 3], found)
+    check.due("each copy is one", [f["node"] for f in found] == [1, 2, 3, 3], found)
     places = [r["locations"][0]["logicalLocations"][0]["fullyQualifiedName"]
               for r in read(sarif)["runs"][0]["results"]]
-    check.due("with its place", places == ["memcpy (node %d)" % i for i in (1, 2, 3)], places)
+    check.due("with its place", places == ["memcpy (node %d)" % i for i in (1, 2, 3, 3)], places)
     with open(page, encoding="utf-8") as file:
         text = file.read()
     got = Page(text)
@@ -241,11 +241,12 @@ def check_without_sites(check, program, folder):
     check.due("marked in place, in their own graph",
               re.findall('class="bad" id="(n[0-9-]+)"', text) == ["n1-1", "n1-2", "n1-3"])
     baseline = read(accepted)
-    check.due("lint writes a baseline", len(baseline["accepted"]) == 1, baseline)
-    baseline["accepted"][0]["reason"] = "theirs"
+    check.due("lint writes a baseline", len(baseline["accepted"]) == 2, baseline)
+    for entry in baseline["accepted"]:
+        entry["reason"] = "theirs"
     write(accepted, baseline)
     status, said = run(program, words=["graph", "lint", snapshot, "--baseline", accepted])
-    check.due("and reads it", status == 0 and "3 of the findings" in said, said)
+    check.due("and reads it", status == 0 and "4 of the findings" in said, said)
 
 
 def check_utf8(check, program, folder):
