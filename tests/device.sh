@@ -326,6 +326,7 @@ stage_device() {
     crowd incidents "$BUILD/refrain" incidents --device cuda --seed "$SEED"
     wait
     # What of the host's known answers is the same here; the host device alone sees 018.
+    # shellcheck disable=SC2016
     item 'known answers' bash -c \
         'exec "$@" "$0"/tests/capture/capture_cap*_bad "$0"/tests/capture/capture_cap*_good' \
         "$BUILD" python3 "$ROOT/tests/capture/rule_counts.py" --device cuda --least 30 \

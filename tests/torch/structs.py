@@ -45,7 +45,8 @@ def check_images(library):
     assert made[0]["params"][0]["value"] == "01020304" and made[1]["value"] == -3, text
     findings, info = images.lint(library, image)
     assert (info.nodes, info.kernels, info.foreign, info.opaque, info.findings) == \
-        (2, 1, 1, 1, 1), findings
+        (2, 1, 1, 1, 2), findings
+    assert findings[1] == ("CAP040", 0, "soft (node 0): why"), findings
     rule, severity, why = findings[0]
     assert rule == "CAP003" and severity == 2 and "node 1" in why and "40 bytes" in why \
         and "from 0x5500 (pageable) to 0x7f0000001000 (device)" in why, why
