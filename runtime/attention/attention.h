@@ -189,6 +189,10 @@ enum rfn_status rfn_records_check(const struct rfn_attention *attention);
 /* A copy says which turn it is. */
 void rfn_records_reset(struct rfn_attention *attention);
 
+/* A bucket's step_update, without records. */
+struct rfn_step_update_args rfn_update_args(const struct rfn_attention *attention,
+                                            const struct rfn_bucket *bucket);
+
 /* The operands by which step_update takes records for this many requests. */
 void rfn_records_operands(const struct rfn_attention *attention, int64_t requests,
                           struct rfn_step_update_args *args);

@@ -25,6 +25,30 @@ enum rfn_status rfn_bucket_check(const struct rfn_attention *attention,
     return RFN_OK;
 }
 
+struct rfn_step_update_args rfn_update_args(const struct rfn_attention *attention,
+                                            const struct rfn_bucket *bucket)
+{
+    const struct rfn_attention *a = attention;
+    /* An idle rank too writes that no row is live. */
+    const int64_t R = bucket->requests ? bucket->requests : 1, T = R * bucket->next_n;
+    return (struct rfn_step_update_args) {
+        .lens = rfn_tensor_of(a->at.lens, RFN_I32, R, 0, 0, 0),
+        .q_lens = rfn_tensor_of(a->at.q_lens, RFN_I32, R, 0, 0, 0),
+        .table = rfn_tensor_of(a->at.table, RFN_I32, R, a->width, 0, 0),
+        .requests = rfn_tensor_of(a->at.header, RFN_I32, 1, 0, 0, 0),
+        .request = rfn_tensor_of(a->at.request, RFN_I32, T, 0, 0, 0),
+        .context = rfn_tensor_of(a->at.context, RFN_I32, T, 0, 0, 0),
+        .slots = rfn_tensor_of(a->at.slots, RFN_I64, T, 0, 0, 0),
+        .live = rfn_tensor_of(a->at.live, RFN_I32, 1, 0, 0, 0),
+        .advance = rfn_tensor_of(a->at.header + 1, RFN_I32, 1, 0, 0, 0),
+        .rejected = rfn_tensor_of(a->at.rejected, RFN_I32, R, 0, 0, 0),
+        .next_n = bucket->next_n,
+        .page_tokens = a->geometry.page_tokens,
+        .pages = a->limits.pages,
+        .bounds = rfn_tensor_of(a->at.bounds, RFN_I64, RFN_BOUNDS, 0, 0, 0),
+    };
+}
+
 enum rfn_status rfn_attention_update(struct rfn_attention *attention,
                                      struct rfn_stream *stream,
                                      const struct rfn_bucket *bucket)
@@ -43,28 +67,11 @@ enum rfn_status rfn_attention_update(struct rfn_attention *attention,
     status = rfn_guard_enqueue(a->device, stream, a->state, bucket, 1, &runs);
     if (status != RFN_OK)
         return status;
-    /* An idle rank too writes that no row is live. */
-    const int64_t R = bucket->requests ? bucket->requests : 1, T = R * bucket->next_n;
-    struct rfn_step_update_args args = {
-        .lens = rfn_tensor_of(a->at.lens, RFN_I32, R, 0, 0, 0),
-        .q_lens = rfn_tensor_of(a->at.q_lens, RFN_I32, R, 0, 0, 0),
-        .table = rfn_tensor_of(a->at.table, RFN_I32, R, a->width, 0, 0),
-        .requests = rfn_tensor_of(a->at.header, RFN_I32, 1, 0, 0, 0),
-        .request = rfn_tensor_of(a->at.request, RFN_I32, T, 0, 0, 0),
-        .context = rfn_tensor_of(a->at.context, RFN_I32, T, 0, 0, 0),
-        .slots = rfn_tensor_of(a->at.slots, RFN_I64, T, 0, 0, 0),
-        .live = rfn_tensor_of(a->at.live, RFN_I32, 1, 0, 0, 0),
-        .advance = rfn_tensor_of(a->at.header + 1, RFN_I32, 1, 0, 0, 0),
-        .rejected = rfn_tensor_of(a->at.rejected, RFN_I32, R, 0, 0, 0),
-        .next_n = bucket->next_n,
-        .page_tokens = a->geometry.page_tokens,
-        .pages = a->limits.pages,
-        .bounds = rfn_tensor_of(a->at.bounds, RFN_I64, RFN_BOUNDS, 0, 0, 0),
-    };
+    struct rfn_step_update_args args = rfn_update_args(a, bucket);
     /* The ladder's own capture: what else launches this graph is counted too. */
     const int takes = !runs && a->state->recorder == stream;
     if (takes)
-        rfn_records_operands(a, R, &args);
+        rfn_records_operands(a, args.lens.shape[0], &args);
     status = rfn_op_launch(stream, &rfn_op_step_update, &args);
     if (status == RFN_OK && takes)
         a->state->recorder = NULL; /* a second one of the step finds it done */

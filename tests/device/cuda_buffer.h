@@ -32,10 +32,10 @@ struct buffer
 
 static struct buffer buffer_of(int64_t bytes)
 {
-    struct buffer b = { .host = calloc(1, (size_t)bytes), .bytes = bytes };
+    struct buffer b = { .host = calloc(1, (size_t)bytes + 1), .bytes = bytes };
     if (!b.host)
         exit(1);
-    MUST(rfn_memory_alloc(device, RFN_MEMORY_DEVICE, bytes, &b.device));
+    MUST(rfn_memory_alloc(device, RFN_MEMORY_DEVICE, bytes ? bytes : 1, &b.device));
     return b;
 }
 
@@ -47,7 +47,8 @@ static void buffer_free(struct buffer *b)
 
 static void upload(const struct buffer *b)
 {
-    MUST(rfn_copy_sync(device, b->device, b->host, b->bytes));
+    if (b->bytes)
+        MUST(rfn_copy_sync(device, b->device, b->host, b->bytes));
 }
 
 #endif

@@ -271,21 +271,8 @@ static double update_us(struct rig *r, enum update how, int64_t *turn)
     struct rfn_graph *graph = NULL;
     struct rfn_exec *exec = NULL;
     double us[STEPS];
-    struct rfn_step_update_args args = {
-        .lens = rfn_tensor_of(a->at.lens, RFN_I32, LIVE, 0, 0, 0),
-        .q_lens = rfn_tensor_of(a->at.q_lens, RFN_I32, LIVE, 0, 0, 0),
-        .table = rfn_tensor_of(a->at.table, RFN_I32, LIVE, a->width, 0, 0),
-        .requests = rfn_tensor_of(a->at.header, RFN_I32, 1, 0, 0, 0),
-        .request = rfn_tensor_of(a->at.request, RFN_I32, LIVE, 0, 0, 0),
-        .context = rfn_tensor_of(a->at.context, RFN_I32, LIVE, 0, 0, 0),
-        .slots = rfn_tensor_of(a->at.slots, RFN_I64, LIVE, 0, 0, 0),
-        .live = rfn_tensor_of(a->at.live, RFN_I32, 1, 0, 0, 0),
-        .advance = rfn_tensor_of(a->at.header + 1, RFN_I32, 1, 0, 0, 0),
-        .rejected = rfn_tensor_of(a->at.rejected, RFN_I32, LIVE, 0, 0, 0),
-        .next_n = 1,
-        .page_tokens = a->geometry.page_tokens,
-        .pages = a->limits.pages,
-    };
+    const struct rfn_bucket bucket = { LIVE, 1, 0 };
+    struct rfn_step_update_args args = rfn_update_args(a, &bucket);
     if (how != PLAIN)
         rfn_records_operands(a, LIVE, &args);
     for (int i = 0; i < 2; i++)

@@ -528,23 +528,7 @@ static void replaced_arguments_are_no_mistake(struct game *g)
     const struct rfn_attention *a = g->mine.attention;
     struct rfn_bucket bucket;
     struct rfn_exec *exec = rfn_ladder_exec(g->ladder, 0, &bucket);
-    const int64_t R = bucket.requests, T = R * NEXT_N;
-    struct rfn_step_update_args args = {
-        .lens = rfn_tensor_of(a->at.lens, RFN_I32, R, 0, 0, 0),
-        .q_lens = rfn_tensor_of(a->at.q_lens, RFN_I32, R, 0, 0, 0),
-        .table = rfn_tensor_of(a->at.table, RFN_I32, R, a->width, 0, 0),
-        .requests = rfn_tensor_of(a->at.header, RFN_I32, 1, 0, 0, 0),
-        .request = rfn_tensor_of(a->at.request, RFN_I32, T, 0, 0, 0),
-        .context = rfn_tensor_of(a->at.context, RFN_I32, T, 0, 0, 0),
-        .slots = rfn_tensor_of(a->at.slots, RFN_I64, T, 0, 0, 0),
-        .live = rfn_tensor_of(a->at.live, RFN_I32, 1, 0, 0, 0),
-        .advance = rfn_tensor_of(a->at.header + 1, RFN_I32, 1, 0, 0, 0),
-        .rejected = rfn_tensor_of(a->at.rejected, RFN_I32, R, 0, 0, 0),
-        .bounds = rfn_tensor_of(a->at.bounds, RFN_I64, RFN_BOUNDS, 0, 0, 0),
-        .next_n = NEXT_N,
-        .page_tokens = a->geometry.page_tokens,
-        .pages = a->limits.pages,
-    };
+    struct rfn_step_update_args args = rfn_update_args(a, &bucket);
     OK(g->t, rfn_device_sync(g->t->dev));
     OK(g->t, rfn_exec_update(exec, 0, &args));
     for (int i = 0; i < 4; i++)

@@ -167,6 +167,19 @@ class Device:
                           c_int64(bytes_))
 
 
+def cuda_device(path, torch):
+    """A GPU by the library at `path`; None, saying why, where PyTorch or the library has none."""
+    lib = Library(path)
+    if not torch.cuda.is_available():
+        print("skip: no CUDA device: PyTorch %s finds none" % torch.__version__)
+        return None
+    try:
+        return Device(lib)
+    except Refused as refused:
+        print("skip: no CUDA device: %s" % refused)
+        return None
+
+
 class Check:
     """The capture checker of a device."""
 

@@ -267,20 +267,14 @@ def checker(tally, device, layer):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("library")
+    parser.add_argument("shared", metavar="LIBRARY")
     parser.add_argument("--seed", type=int,
                         default=int(os.environ.get("RFN_SEED", random.randrange(1 << 30))))
     parser.add_argument("--replays", type=int, default=100)
     parser.add_argument("--planted", action="store_true")
     options = parser.parse_args()
-    library = rf.Library(options.library)
-    if not torch.cuda.is_available():
-        print("skip: no CUDA device: PyTorch %s finds none" % torch.__version__)
-        return 77
-    try:
-        device = rf.Device(library)
-    except rf.Refused as refused:
-        print("skip: no CUDA device: %s" % refused)
+    device = rf.cuda_device(options.shared, torch)
+    if device is None:
         return 77
     print("torch_graph: PyTorch %s, seed %d" % (torch.__version__, options.seed))
     torch.manual_seed(options.seed)

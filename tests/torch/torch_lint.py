@@ -224,19 +224,13 @@ def write(folder, options, device, named):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("library")
+    parser.add_argument("shared", metavar="LIBRARY")
     parser.add_argument("--planted", action="store_true")
     parser.add_argument("--write", metavar="FOLDER")
     parser.add_argument("--driver", default="unknown")
     options = parser.parse_args()
-    library = rf.Library(options.library)
-    if not torch.cuda.is_available():
-        print("skip: no CUDA device: PyTorch %s finds none" % torch.__version__)
-        return 77
-    try:
-        device = rf.Device(library)
-    except rf.Refused as refused:
-        print("skip: no CUDA device: %s" % refused)
+    device = rf.cuda_device(options.shared, torch)
+    if device is None:
         return 77
     print("torch_lint: PyTorch %s" % torch.__version__)
     torch.manual_seed(1)
@@ -254,7 +248,7 @@ def main():
         write(options.write, options, device, {"torch-right": image,
                                                "torch-wrong": image_wrong})
     for one in (image, image_wrong):
-        images.destroy(library, one)
+        images.destroy(device.lib, one)
     del right, wrong
     gc.collect()
     device.free(step.sparse.lse)
