@@ -135,7 +135,7 @@ void bench_print_layer(const struct bench_pass *pass, const struct bench_layer_r
 
 void bench_print_value(const struct bench_value *value)
 {
-    printf("  %-28s  %10.3f  %10.3f  %-5s  %s\n", value->what, value->median, value->best,
+    printf("  %-32s  %10.3f  %10.3f  %-5s  %s\n", value->what, value->median, value->best,
            value->unit, value->of);
     fflush(stdout);
 }

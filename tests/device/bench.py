@@ -25,9 +25,10 @@ LAYER_KEYS = ("threads requests next_n context layers sets nodes_per_layer repea
               "best_us bytes_read bytes_written flops gb_per_s gflop_per_s memory_share "
               "matrix_share peers_us of_peers").split()
 STEP_KEYS = "threads what unit median best repeats of".split()
-STEP = ["update", "capture", "instantiate", "upload", "launch, host time", "destroy", "nodes",
-        "ladder", "memory of a graph", "replay, host time, unchanged", "replay, host time, grown",
-        "replay, host time, whole"]
+STEP = ["update", "capture", "instantiate", "upload", "launch, host time",
+        "launch, after a wait", "destroy", "nodes", "ladder", "memory of a graph",
+        "replay, host time, unchanged", "replay, after a wait, unchanged",
+        "replay, host time, grown", "replay, after a wait, grown", "replay, after a wait, whole"]
 TINY = ["--geometry", "tiny", "--rows", 2, "--context", 256, "--seconds", 0.001]
 
 

@@ -3,6 +3,10 @@
  * device memory of their graphs, the host's work in a replayed step of 128 requests, and the
  * device's in its first node.
  *
+ * A step that is queued behind others is held to the limit. The first one after the stream was
+ * waited for finds the processor's caches cold: the driver's own launch costs it 3 to 40 us
+ * then. Both are printed, beside a bare launch of the same nodes.
+ *
  *     cuda_ladder_time [--seed N] [result.json]
  */
 #include "runtime/attention/attention.h"
@@ -17,13 +21,12 @@
 #define PAGES 2048
 #define LIVE 128
 #define CONTEXT 32768
-#define STEPS 20
+#define STEPS 24
+#define AHEAD 4  /* steps in a row before the stream is waited for */
 #define ROUNDS 3 /* the best counts: other work of the machine is not ours */
 #define NODES_PER_LAYER 7
 #define LADDER_MS 300
 #define REPLAY_US 10
-#define GROWN_US 10
-#define GROWN_MOST 1.5 /* of an unchanged step, where the processor's clock is low */
 #define UPDATE_US 8
 #define UPDATES RFN_ATTENTION_RECORDS /* in a row, each with a record of its own */
 
@@ -54,9 +57,13 @@ struct cost
     int64_t nodes, most_nodes;
 };
 
+/* Of a call on the host, us. */
 struct times
 {
-    double first, median, worst; /* us */
+    double first;  /* the very first one */
+    double queued; /* median behind others */
+    double waited; /* median right after the stream was waited for */
+    double worst;
 };
 
 static void *zeroed(struct rig *r, int64_t bytes)
@@ -126,6 +133,18 @@ static int32_t bucket_at(int i)
     return i < 4 ? 1 << i : i < 19 ? 8 * (i - 2) : 128 + 16 * (i - 18);
 }
 
+static void record(struct rig *r, const struct rfn_bucket *bucket, int update,
+                   struct rfn_graph **ret)
+{
+    OK(r->t, rfn_capture_begin(r->stream, NULL));
+    if (update)
+        OK(r->t, rfn_attention_update(r->attention, r->stream, bucket));
+    for (int32_t l = 0; l < r->g->layers; l++)
+        if (rfn_attention_forward(r->attention, r->stream, l, bucket) != RFN_OK)
+            HOLDS(r->t, !"a layer is recorded");
+    OK(r->t, rfn_capture_end(r->stream, ret));
+}
+
 /* The same by hand, phase by phase. */
 static void take_apart(struct rig *r, struct cost *ret)
 {
@@ -137,12 +156,7 @@ static void take_apart(struct rig *r, struct cost *ret)
         struct rfn_graph *graph = NULL;
         struct rfn_graph_info info = { 0 };
         double begin = now_us();
-        OK(r->t, rfn_capture_begin(r->stream, NULL));
-        OK(r->t, rfn_attention_update(r->attention, r->stream, &bucket));
-        for (int32_t l = 0; l < r->g->layers; l++)
-            if (rfn_attention_forward(r->attention, r->stream, l, &bucket) != RFN_OK)
-                HOLDS(r->t, !"a layer is recorded");
-        OK(r->t, rfn_capture_end(r->stream, &graph));
+        record(r, &bucket, 1, &graph);
         double captured = now_us();
         OK(r->t, rfn_graph_instantiate(graph, &exec[i]));
         double instantiated = now_us();
@@ -167,13 +181,45 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static struct times times_of(double *us)
+static double median(double *us, int n)
 {
+    qsort(us, (size_t)n, sizeof *us, compare);
+    return us[n / 2];
+}
+
+/* ahead steps in a row, then a wait. */
+static struct times times_of(const double *us, int ahead)
+{
+    double queued[STEPS], waited[STEPS];
     struct times times = { .first = us[0] };
-    qsort(us, STEPS, sizeof *us, compare);
-    times.median = us[STEPS / 2];
-    times.worst = us[STEPS - 1];
+    int n = 0, m = 0;
+    for (int i = 0; i < STEPS; i++)
+    {
+        if (i % ahead)
+            queued[n++] = us[i];
+        else
+            waited[m++] = us[i];
+        if (us[i] > times.worst)
+            times.worst = us[i];
+    }
+    times.waited = median(waited, m);
+    times.queued = n ? median(queued, n) : times.waited;
     return times;
+}
+
+/* Prints them; ret keeps the best of all rounds, and the first one's first. */
+static void note(const char *what, struct times times, double step_us, struct times *ret)
+{
+    printf("  %s: host %.2f us, after a wait %.2f (first %.1f, worst %.1f); a step %.0f "
+           "us\n",
+           what, times.queued, times.waited, times.first, times.worst, step_us);
+    if (ret->first)
+    {
+        times.first = ret->first;
+        times.queued = ret->queued < times.queued ? ret->queued : times.queued;
+        times.waited = ret->waited < times.waited ? ret->waited : times.waited;
+    }
+    *ret = times;
 }
 
 enum handed
@@ -185,13 +231,40 @@ enum handed
     KINDS
 };
 
+/* The layers of a step by themselves, on what the last step left: nothing of ours but one call. */
+static void launch(struct rig *r, struct times *ret)
+{
+    const struct rfn_bucket bucket = { LIVE, 1, 0 };
+    struct rfn_graph *graph = NULL;
+    struct rfn_exec *exec = NULL;
+    double us[STEPS], step_us = 0;
+    record(r, &bucket, 0, &graph);
+    OK(r->t, rfn_graph_instantiate(graph, &exec));
+    OK(r->t, rfn_exec_upload(exec, r->stream));
+    OK(r->t, rfn_stream_sync(r->stream));
+    for (int i = 0; i < STEPS; i++)
+    {
+        double begin = now_us();
+        OK(r->t, rfn_exec_launch(exec, r->stream));
+        us[i] = now_us() - begin;
+        if ((i + 1) % AHEAD == 0)
+            OK(r->t, rfn_stream_sync(r->stream));
+        step_us = (now_us() - begin) / AHEAD;
+    }
+    OK(r->t, rfn_exec_destroy(&exec));
+    OK(r->t, rfn_graph_destroy(&graph));
+    note("bare launch", times_of(us, AHEAD), step_us, ret);
+}
+
 /* The host's side of a step: from the call of the replay to its return. */
 static void replay(struct rig *r, struct rfn_ladder *ladder, enum handed handed,
                    struct times *ret)
 {
-    static const char *const what[] = { "unchanged", "a page for 2 requests",
-                                        "whole tables, the same",
-                                        "whole tables, all copied" };
+    static const char *const what[] = { "replay, unchanged",
+                                        "replay, a page for 2 requests",
+                                        "replay, whole tables, the same",
+                                        "replay, whole tables, all copied" };
+    const int ahead = handed == NOTHING || handed == PAGES_OF_TWO ? AHEAD : 1;
     double us[STEPS], step_us = 0;
     int32_t from[LIVE], to[LIVE];
     for (int i = 0; i < STEPS; i++)
@@ -219,17 +292,11 @@ static void replay(struct rig *r, struct rfn_ladder *ladder, enum handed handed,
         double begin = now_us();
         OK(r->t, rfn_ladder_replay(ladder, r->stream, &step, NULL));
         us[i] = now_us() - begin;
-        OK(r->t, rfn_stream_sync(r->stream));
-        step_us = now_us() - begin;
+        if ((i + 1) % ahead == 0)
+            OK(r->t, rfn_stream_sync(r->stream));
+        step_us = (now_us() - begin) / ahead;
     }
-    struct times times = times_of(us);
-    printf("  replay, %s: host %.2f us (first %.1f, worst %.1f); a step %.0f us\n",
-           what[handed], times.median, times.first, times.worst, step_us);
-    if (ret->median && ret->median < times.median)
-        times.median = ret->median;
-    if (ret->first)
-        times.first = ret->first;
-    *ret = times;
+    note(what[handed], times_of(us, ahead), step_us, ret);
 }
 
 /* A record of the next turns: as long as before, a page for two requests. */
@@ -300,7 +367,7 @@ static double update_us(struct rig *r, enum update how, int64_t *turn)
     OK(r->t, rfn_graph_destroy(&graph));
     for (int i = 0; i < 2; i++)
         OK(r->t, rfn_event_destroy(&event[i]));
-    return times_of(us).median;
+    return median(us, STEPS);
 }
 
 int main(int argc, char **argv)
@@ -308,7 +375,7 @@ int main(int argc, char **argv)
     struct test t = { 0 };
     struct rig r;
     struct cost cost;
-    struct times times[KINDS] = { 0 };
+    struct times times[KINDS] = { 0 }, bare = { 0 };
     struct rfn_device_info device;
     struct rfn_ladder *ladder = NULL;
     struct rfn_ladder_info info = { 0 };
@@ -331,7 +398,11 @@ int main(int argc, char **argv)
     harness_check(&t.h, "26 buckets", info.buckets == BUCKETS && info.graphs == BUCKETS,
                   "%d buckets, %d graphs", info.buckets, info.graphs);
     for (int i = 0; i < ROUNDS * KINDS; i++)
+    {
         replay(&r, ladder, (enum handed)(i % KINDS), &times[i % KINDS]);
+        if (i % KINDS == NOTHING)
+            launch(&r, &bare);
+    }
     struct times same = times[NOTHING], grown = times[PAGES_OF_TWO], changed = times[ALL];
     OK(&t, rfn_ladder_destroy(&ladder));
     take_apart(&r, &cost);
@@ -356,12 +427,10 @@ int main(int argc, char **argv)
     harness_check(&t.h, "the ladder is there in time", ladder_ms < LADDER_MS,
                   "%.1f ms where %d are allowed", ladder_ms, LADDER_MS);
     harness_check(&t.h, "an unchanged step is little work for the host",
-                  same.median < REPLAY_US, "%.2f us where %d are allowed", same.median,
+                  same.queued < REPLAY_US, "%.2f us where %d are allowed", same.queued,
                   REPLAY_US);
-    harness_check(&t.h, "so is one in which two requests grow",
-                  grown.median < GROWN_US || grown.median < GROWN_MOST * same.median,
-                  "%.2f us where %d are allowed, or %.1f of %.2f", grown.median, GROWN_US,
-                  GROWN_MOST, same.median);
+    harness_check(&t.h, "so is one in which two requests grow", grown.queued < REPLAY_US,
+                  "%.2f us where %d are allowed", grown.queued, REPLAY_US);
     printf(
         "  step_update, one of %d: %.2f us; with records %.2f us, with a record of its "
         "turn %.2f us\n",
@@ -369,8 +438,8 @@ int main(int argc, char **argv)
     harness_check(&t.h, "the device finds a change in time", update[1] < UPDATE_US,
                   "%.2f us where %d are allowed", update[1], UPDATE_US);
     harness_check(&t.h, "the first replay pays nothing",
-                  same.first < changed.median + 300, "%.1f us, later ones %.1f us",
-                  same.first, changed.median);
+                  same.first < changed.waited + 300, "%.1f us, later ones %.1f us",
+                  same.first, changed.waited);
     harness_check(&t.h, "memory is counted within a quarter",
                   estimate > 0.75 * taken && estimate < 1.25 * taken,
                   "%.0f KiB, the driver took %.0f KiB", estimate, taken);
@@ -385,15 +454,18 @@ int main(int argc, char **argv)
                 " \"ladder_ms\": %.1f,\n \"capture_ms\": %.1f,\n"
                 " \"instantiate_ms\": %.1f,\n \"upload_ms\": %.1f,\n"
                 " \"graph_kib\": %.0f,\n \"graph_kib_by_nodes\": %.0f,\n"
-                " \"replay_unchanged_us\": %.2f,\n \"replay_grown_us\": %.2f,\n "
-                "\"replay_whole_us\": %.2f,\n"
+                " \"launch_us\": %.2f,\n \"launch_waited_us\": %.2f,\n"
+                " \"replay_unchanged_us\": %.2f,\n"
+                " \"replay_unchanged_waited_us\": %.2f,\n"
+                " \"replay_grown_us\": %.2f,\n \"replay_grown_waited_us\": %.2f,\n"
+                " \"replay_whole_waited_us\": %.2f,\n"
                 " \"update_us\": %.2f,\n \"update_record_us\": %.2f,\n"
                 " \"requests\": %d,\n \"context\": %d\n}\n",
                 device.name, (unsigned long long)t.h.seed, BUCKETS, r.g->layers,
                 (long long)cost.nodes, layer_nodes, ladder_ms, cost.capture_us * 1e-3,
                 cost.instantiate_us * 1e-3, cost.upload_us * 1e-3, taken, estimate,
-                same.median, grown.median, changed.median, plain_us, update[1], LIVE,
-                CONTEXT);
+                bare.queued, bare.waited, same.queued, same.waited, grown.queued,
+                grown.waited, changed.waited, plain_us, update[1], LIVE, CONTEXT);
         fclose(json);
     }
     OK(&t, rfn_device_close(&t.dev));
