@@ -108,8 +108,8 @@ struct rfn_step
     const int32_t *rejected;
     /* [requests] each, or both NULL: rows are new as a whole. Entries new_from .. new_to - 1
      * of request b's row are new, those in front and behind are what its number had in the
-     * step before; 0 .. n: a row of n entries, for another request than before. The host's
-     * work is then that of the new entries. */
+     * step before; 0 .. n: a row of n entries, whatever was there. The host's work is that of
+     * the entries named; whole rows are compared, also what no context reaches yet. */
     const int32_t *new_from;
     const int32_t *new_to;
 };

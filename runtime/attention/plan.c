@@ -348,15 +348,18 @@ static void tell_reads(const struct rfn_attention *a, const struct rfn_step *ste
 
 /* ---- handing over ---------------------------------------------------------------- */
 
-/* A row that is handed over whole has mostly one new entry or none. */
-static struct rfn_entries differing(const int32_t *old, const int32_t *row, int32_t n)
+/* Of n entries, of which the device has `known` as they were. A row that is handed over whole
+ * has mostly one new entry or none. */
+static struct rfn_entries differing(const int32_t *old, const int32_t *row, int32_t known,
+                                    int32_t n)
 {
     struct rfn_entries ret = { 0, n };
-    if (!memcmp(old, row, (size_t)n * sizeof *row))
-        return (struct rfn_entries) { 0, 0 };
-    while (old[ret.lo] == row[ret.lo])
-        ret.lo++;
-    while (old[ret.hi - 1] == row[ret.hi - 1])
+    if (!memcmp(old, row, (size_t)known * sizeof *row))
+        ret.lo = known;
+    else
+        while (old[ret.lo] == row[ret.lo])
+            ret.lo++;
+    while (known == n && ret.hi > ret.lo && old[ret.hi - 1] == row[ret.hi - 1])
         ret.hi--;
     return ret;
 }
@@ -368,11 +371,12 @@ static void keep_row(const struct rfn_attention *a, const struct rfn_step *step,
     struct rfn_entries fresh = fresh_of(a, step, b);
     const int32_t n = fresh.hi, *from = step->table + b * step->table_stride;
     int32_t *row = rfn_old_row(a, b);
-    int known = a->handed.valid && b < a->handed.requests && a->handed.columns[b] == n;
-    if (!step->new_from && known)
-        fresh = differing(row, from, n);
+    const int32_t had =
+        a->handed.valid && b < a->handed.requests ? a->handed.columns[b] : 0;
+    if (is_whole(fresh))
+        fresh = differing(row, from, (int32_t)least(had, n), n);
     rfn_copy_entries(row, from, fresh);
-    if (!step->new_from && !known)
+    if (!step->new_from && had != n)
     {
         memset(row + n, 0xff, (size_t)(a->width - n) * sizeof *row); /* -1 */
         fresh.hi = (int32_t)a->width;

@@ -226,6 +226,7 @@ enum handed
 {
     NOTHING,
     PAGES_OF_TWO, /* what a step of 128 requests grows by */
+    USED,         /* rows up to their last page */
     SAME,         /* everything, most of which the device has */
     ALL,          /* behind a failure */
     KINDS
@@ -262,6 +263,7 @@ static void replay(struct rig *r, struct rfn_ladder *ladder, enum handed handed,
 {
     static const char *const what[] = { "replay, unchanged",
                                         "replay, a page for 2 requests",
+                                        "replay, rows up to their last page",
                                         "replay, whole tables, the same",
                                         "replay, whole tables, all copied" };
     const int ahead = handed == NOTHING || handed == PAGES_OF_TWO ? AHEAD : 1;
@@ -284,6 +286,16 @@ static void replay(struct rig *r, struct rfn_ladder *ladder, enum handed handed,
                 from[b] = to[b] = (int32_t)r->width;
             from[i % LIVE]--;
             from[(i + LIVE / 2) % LIVE]--;
+            step.new_from = from;
+            step.new_to = to;
+        }
+        if (i && handed == USED)
+        {
+            for (int b = 0; b < LIVE; b++)
+            {
+                from[b] = 0;
+                to[b] = (r->lens[b] + r->g->page_tokens - 1) / r->g->page_tokens;
+            }
             step.new_from = from;
             step.new_to = to;
         }

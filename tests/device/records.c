@@ -304,7 +304,7 @@ static void changed(struct game *g, int log)
         else if (chance(g, 3))
             g->live.lens[b] += g->live.q_lens[b] =
                 (int32_t)rng_between(rng(g), 1, NEXT_N);
-        from[b] = is_new ? 0 : g->columns[b];
+        from[b] = is_new || chance(g, 4) ? 0 : g->columns[b];
         grow_table(g, b);
         to[b] = g->columns[b];
     }
