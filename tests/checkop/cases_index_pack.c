@@ -191,9 +191,13 @@ static void build_query(struct ck_case *c, const void *param)
                 ((float *)a->w.data)[at] = w;
             else
                 ((uint16_t *)a->w.data)[at] = ref_bf16_code(w);
+            uint16_t *q = (uint16_t *)a->q.data + t * a->q.stride[0] + h * a->q.stride[1];
+            /* The first NaN of all, which is the one reported, is not at head 0. */
+            enum values values = p->values == NANS && t + h == 0 ? NORMAL : p->values;
             for (int d = 0; d < D; d++)
-                ((uint16_t *)a->q.data)[t * a->q.stride[0] + h * a->q.stride[1] + d] =
-                    value(&c->rng, p->values, d, t * 5 + h);
+                q[d] = value(&c->rng, values, d, t * 5 + h);
+            if (p->values == NANS && t == 0 && h == 1)
+                q[0] = 0x7fc1;
         }
 }
 
