@@ -71,6 +71,14 @@ RFN_LISTS_FN int64_t rfn_tiles_of(uint64_t n, uint32_t size)
     return (up >> 32) == 0 ? (int64_t)((uint32_t)up / size) : (int64_t)(up / size);
 }
 
+/* Tiles of q * group rows. Up to 2^32 - 1, of which any list lacks 2^31 - 1 or more: so the
+ * sum over all requests stays within 64 bits, whatever the lengths are. */
+RFN_LISTS_FN int64_t rfn_row_tiles_of(int32_t q, int32_t group, int32_t size)
+{
+    int64_t tiles = rfn_tiles_of((uint64_t)q * (uint32_t)group, (uint32_t)size);
+    return tiles < UINT32_MAX ? tiles : UINT32_MAX;
+}
+
 /* ---- the split lists -------------------------------------------------------------- */
 
 #define RFN_SPLIT_LISTS 3
@@ -92,15 +100,12 @@ RFN_LISTS_FN int64_t rfn_split_tiles(const struct rfn_lens_of *r,
             return 0;
         if (s->keys)
             return rfn_tiles_of((uint64_t)r->context, (uint32_t)s->keys);
-        return s->decoder_rows ? rfn_tiles_of((uint64_t)r->q * (uint32_t)s->group,
-                                              (uint32_t)s->decoder_rows)
-                               : 0;
+        return s->decoder_rows ? rfn_row_tiles_of(r->q, s->group, s->decoder_rows) : 0;
     }
     if (!r->prefill)
         return 0;
     if (i == RFN_SPLIT_ENCODER)
-        return s->encoder_rows ? rfn_tiles_of((uint64_t)r->prefill * (uint32_t)s->group,
-                                              (uint32_t)s->encoder_rows)
+        return s->encoder_rows ? rfn_row_tiles_of(r->prefill, s->group, s->encoder_rows)
                                : 0;
     return s->kv_keys ? rfn_tiles_of((uint64_t)r->prefill +
                                          (uint32_t)r->cached % (uint32_t)s->kv_keys,

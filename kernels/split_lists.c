@@ -362,7 +362,7 @@ void rfn_split_plan_fill(const struct rfn_split_lists_args *a, struct rfn_split_
         }
         rfn_list_end(&p->list[i], at);
         counts[i] = (int32_t)at;
-        missing += p->tiles[i] - at;
+        missing += rfn_list_i32(p->tiles[i] - at);
     }
     counts[RFN_SPLIT_KEYS] = p->sizes.keys;
     counts[RFN_SPLIT_MISSING] = rfn_list_i32(missing);

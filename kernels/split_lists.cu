@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(THREADS)
             continue;
         int64_t fits = tiles < l.room[i] ? tiles : l.room[i];
         counts[i] = (int32_t)fits;
-        missing += tiles - fits;
+        missing += tiles - fits < INT32_MAX ? tiles - fits : INT32_MAX;
         if (tiles > fits)
             rfn_fault_note_cuda(fault, names.op, names.list[i], tiles, 0, l.room[i]);
     }

@@ -97,9 +97,10 @@ extern RFN_API const struct rfn_op rfn_op_prefix_lists;
  *     kv       requests with prefill: ceil((cached % kv_keys + prefill) / kv_keys): the pages
  *              that it writes, when kv_keys is a page
  *
- * A list is ordered by request, then tile; behind its last pair it is -1 up to its end. With
- * decoder_keys 0 and no decoder_rows the tile is one of kv_keys << 0 .. 11: the one whose last
- * wave of sm_count tiles is fullest, the smallest of several; kv_keys where nothing decodes.
+ * A list is ordered by request, then tile; behind its last pair it is -1 up to its end. Of a
+ * request up to 2^32 - 1 tiles are counted. With decoder_keys 0 and no decoder_rows the tile is
+ * one of kv_keys << 0 .. 11: the one whose last wave of sm_count tiles is fullest, the smallest
+ * of several; kv_keys where nothing decodes.
  *
  * Shapes    R requests, N, M, L room for tiles
  *   in      q_lens    [R]     i32  or q_starts [R + 1]: one that goes down is idle

@@ -277,6 +277,29 @@ static void short_lists_are_refused(void **state)
     REFUSED(rfn_prefix_lists_host(&b), RFN_LIMIT, "1900 keys", "bound is 1899");
 }
 
+/* q * group / rows of a request is near 2^62, so that three of them are past 64 bits. */
+static void tiles_past_64_bits_are_too_many(void **state)
+{
+    static const int32_t most[] = { 2147483647, 2147483647, 2147483647 };
+    static const int32_t none[3];
+    (void)state;
+    for (int encoder = 0; encoder < 2; encoder++)
+    {
+        struct rfn_split_lists_args a = split_args();
+        a.q_lens = vector(most, 3);
+        a.prefill = vector(encoder ? most : none, 3);
+        a.cached = vector(none, 3);
+        a.kv.data = NULL;
+        a.group = 2147483647;
+        a.decoder_keys = 0;
+        a.decoder_rows = 1;
+        a.encoder_rows = 1;
+        REFUSED(rfn_split_lists_host(&a), RFN_LIMIT,
+                encoder ? "encoder: 12884901885 tiles are due, but there is room for 64"
+                        : "decoder: 12884901885 tiles are due, but there is room for 64");
+    }
+}
+
 static void wrong_lengths_are_refused(void **state)
 {
     static const int32_t down[] = { 0, 1, 7, 5, 6, 7, 8, 9 };
@@ -369,6 +392,7 @@ int main(void)
         cmocka_unit_test(every_tile_size_can_be_chosen),
         cmocka_unit_test(prefix_is_as_worked_out),
         cmocka_unit_test(short_lists_are_refused),
+        cmocka_unit_test(tiles_past_64_bits_are_too_many),
         cmocka_unit_test(wrong_lengths_are_refused),
         cmocka_unit_test(wrong_arguments_are_refused),
     };
