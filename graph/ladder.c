@@ -149,9 +149,13 @@ free_ladder:
 static enum rfn_status drop(struct rfn_ladder *l, struct rfn_rung *rung)
 {
     const struct rfn_exec *gone = rung->exec;
+    rung->exec->of_ladder = 0;
     enum rfn_status status = rfn_exec_destroy(&rung->exec); /* waits for its launch */
     if (rung->exec)
+    {
+        rung->exec->of_ladder = 1;
         return status;
+    }
     if (l->last == gone)
         l->last = NULL;
     l->info.graphs--;
@@ -440,6 +444,7 @@ static enum rfn_status prepare(struct rfn_ladder *l, const struct rfn_bucket *bu
     step_back(l->device, stepped, mode);
     if (status)
         return status;
+    made.exec->of_ladder = 1;
     made.used = ++l->clock;
     made.captures = rung->captures + 1;
     *rung = made;

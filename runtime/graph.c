@@ -251,6 +251,8 @@ enum rfn_status rfn_exec_destroy(struct rfn_exec **exec)
     enum rfn_status status = rfn_object_check(e, RFN_OBJECT_EXEC, "exec");
     if (status != RFN_OK)
         return status;
+    if (e->of_ladder)
+        return RFN_FAIL(RFN_BUSY, "exec %p is a ladder's, and goes with it", (void *)e);
     struct rfn_device *device = e->object.device;
     if (!atomic_load(&device->lost))
     {

@@ -105,6 +105,7 @@ struct rfn_exec
     _Atomic int updated;     /* arguments were replaced */
     struct rfn_pins pins;
     uint64_t epoch; /* device epoch at which all pins were last seen live */
+    int of_ladder;  /* which alone destroys it */
 };
 
 struct rfn_device

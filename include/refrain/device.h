@@ -496,6 +496,7 @@ RFN_API enum rfn_status rfn_exec_update(struct rfn_exec *exec, int32_t launch,
  * Destroys an executable and sets *exec to NULL. Waits for a launch in flight.
  *
  * Capture   Potentially unsafe: forbidden by the thread-mode predicate.
+ * Errors    RFN_BUSY: it is a ladder's (rfn_ladder_exec), which goes on.
  */
 RFN_API enum rfn_status rfn_exec_destroy(struct rfn_exec **exec);
 

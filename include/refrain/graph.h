@@ -219,7 +219,8 @@ RFN_API enum rfn_status rfn_ladder_query(struct rfn_ladder *ladder,
 
 /**
  * The i-th graph that a ladder has now, and its bucket (ret_bucket may be NULL); NULL past the
- * last. It stays the ladder's, and goes with the next prepare or the ladder.
+ * last. It stays the ladder's, goes with the next prepare or the ladder, and for rfn_exec_destroy
+ * it is RFN_BUSY.
  *
  * Capture   Safe. Touches no device.
  * Threads   One at a time on a ladder.

@@ -293,6 +293,22 @@ static void the_least_recently_used_graph_goes(struct world *w)
 
 /* ---- what is refused -------------------------------------------------------------- */
 
+static void its_graphs_are_destroyed_by_the_ladder_alone(struct world *w)
+{
+    struct test *t = w->t;
+    struct rfn_stream *s = test_stream(t, RFN_STREAM_NONBLOCKING);
+    struct rfn_ladder *ladder = ladder_of(w, &(struct rfn_ladder_desc) { 0 });
+    struct rfn_step idle = { 0 };
+    OK(t, rfn_ladder_prepare(ladder, 1, 0));
+    struct rfn_exec *exec = rfn_ladder_exec(ladder, 0, NULL);
+    REFUSED(t, rfn_exec_destroy(&exec), RFN_BUSY, "ladder");
+    HOLDS(t, exec && exec == rfn_ladder_exec(ladder, 0, NULL));
+    OK(t, rfn_ladder_replay(ladder, s, &idle, NULL));
+    OK(t, rfn_ladder_destroy(&ladder));
+    REFUSED(t, rfn_exec_destroy(&exec), RFN_INVALID, "destroyed");
+    OK(t, rfn_stream_destroy(&s));
+}
+
 static void nothing_happens_inside_a_capture(struct world *w)
 {
     struct test *t = w->t;
@@ -452,6 +468,7 @@ int main(int argc, char **argv)
     an_idle_rank_takes_the_smallest_graph_and_writes_nothing(&w);
     if (t.host) /* by its estimate; a driver counts otherwise */
         the_least_recently_used_graph_goes(&w);
+    its_graphs_are_destroyed_by_the_ladder_alone(&w);
     nothing_happens_inside_a_capture(&w);
     a_failing_record_callback_leaves_nothing_behind(&w);
     if (t.host) /* a driver has no such limit of its own, and takes its time */
