@@ -100,7 +100,7 @@ static void fill_record(struct ck_case *c, const struct step_param *p,
     if (advance)
     {
         r->advance = *advance;
-        *advance = (int32_t)rng_below(&c->rng, 2);
+        *advance = !r->advance;
     }
     for (int64_t b = 0; b < live && r->lengths; b++)
     {
