@@ -378,7 +378,8 @@ RFN_API enum rfn_status rfn_host_call(struct rfn_stream *stream, void (*fn)(void
  *           another device's where device memory is due, a view that leaves its allocation;
  *           in a capture a block table whose row stride is not that of an earlier launch
  *           (CAP027).
- *           RFN_UNSUPPORTED: no twin for this device.
+ *           RFN_UNSUPPORTED: no twin for this device; on cuda a grid, a block or shared memory
+ *           larger than a GPU has, both values named.
  */
 RFN_API enum rfn_status rfn_op_launch(struct rfn_stream *stream, const struct rfn_op *op,
                                       const void *args);

@@ -1,6 +1,7 @@
 #define RFN_NO_SITES
 #include "runtime/cuda/impl.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -95,6 +96,56 @@ static void clear_heads(struct rfn_launch *launch)
     }
 }
 
+static cudaError_t refuse(cudaError_t code, const char *format, ...)
+{
+    char text[256];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    rfn_cuda_say(text);
+    return code;
+}
+
+#define GRID_MOST 65535 /* blocks of y and z; x has 31 bits */
+#define BLOCK_MOST 1024 /* threads */
+#define BLOCK_MOST_Z 64
+
+/* What the driver would refuse, found before any kernel of the launch is enqueued: it would
+ * end a capture, and the kernels in front would be there. */
+static cudaError_t check_node(const struct rfn_cuda *d, const struct rfn_launch_node *n)
+{
+    const uint32_t *g = n->grid, *b = n->block;
+    if (!n->kernel)
+        return refuse(cudaErrorInvalidValue, "%s has no kernel", n->name);
+    if (n->params > RFN_LAUNCH_PARAMS)
+        return refuse(cudaErrorInvalidValue, "%s has %u parameters, %d are the most",
+                      n->name, n->params, RFN_LAUNCH_PARAMS);
+    for (uint32_t i = 0; i < n->params; i++)
+    {
+        int end = n->param[i].offset + n->param[i].bytes;
+        if (end > RFN_LAUNCH_PARAM_BYTES)
+            return refuse(cudaErrorInvalidValue,
+                          "%s: parameter %u ends at byte %d, %d are the most", n->name, i,
+                          end, RFN_LAUNCH_PARAM_BYTES);
+    }
+    if (!g[0] || !g[1] || !g[2] || g[0] > INT32_MAX || g[1] > GRID_MOST ||
+        g[2] > GRID_MOST)
+        return refuse(cudaErrorNotSupported,
+                      "%s: a grid of %u x %u x %u blocks, but 1 .. %d x %d x %d can be",
+                      n->name, g[0], g[1], g[2], INT32_MAX, GRID_MOST, GRID_MOST);
+    if (!b[0] || !b[1] || !b[2] || b[0] > BLOCK_MOST || b[1] > BLOCK_MOST ||
+        b[2] > BLOCK_MOST_Z || b[0] * b[1] * b[2] > BLOCK_MOST)
+        return refuse(cudaErrorNotSupported,
+                      "%s: a block of %u x %u x %u threads, but 1 .. %d can be, %d of z",
+                      n->name, b[0], b[1], b[2], BLOCK_MOST, BLOCK_MOST_Z);
+    if (n->shared_bytes > (uint32_t)d->shared_bytes_max)
+        return refuse(cudaErrorNotSupported,
+                      "%s: %u bytes of shared memory a block, the GPU has %d", n->name,
+                      n->shared_bytes, d->shared_bytes_max);
+    return cudaSuccess;
+}
+
 cudaError_t rfn_cuda_plan(const struct rfn_cuda *d, const struct rfn_op *op,
                           const void *args, struct rfn_launch *ret)
 {
@@ -114,7 +165,10 @@ cudaError_t rfn_cuda_plan(const struct rfn_cuda *d, const struct rfn_op *op,
     if (code != cudaSuccess)
         rfn_cuda_say(rfn_last_error());
     else if (ret->nodes > RFN_LAUNCH_NODES)
-        code = cudaErrorInvalidValue;
+        code = refuse(cudaErrorInvalidValue, "%u kernels, %d are the most", ret->nodes,
+                      RFN_LAUNCH_NODES);
+    for (uint32_t i = 0; i < ret->nodes && code == cudaSuccess; i++)
+        code = check_node(d, &ret->node[i]);
     return code;
 }
 
@@ -233,13 +287,10 @@ static cudaError_t same_clusters(const void *captured, const void *now)
     }
     if (blocks[0] == blocks[1])
         return cudaSuccess;
-    char text[128];
-    snprintf(
-        text, sizeof text,
+    return refuse(
+        cudaErrorNotSupported,
         "the arguments need a kernel with %d blocks a cluster, captured was one with %d",
         blocks[1], blocks[0]);
-    rfn_cuda_say(text);
-    return cudaErrorNotSupported;
 }
 
 int rfn_cuda_exec_update(void *impl, void *exec, void *node, const struct rfn_op *op,
@@ -256,6 +307,13 @@ int rfn_cuda_exec_update(void *impl, void *exec, void *node, const struct rfn_op
         rfn_cuda_say("the arguments need another number of kernels than were captured");
         code = cudaErrorNotSupported;
     }
+    /* All are looked at before the first is replaced. */
+    for (uint32_t i = 0; i < launch.nodes && code == cudaSuccess; i++)
+    {
+        code = ask_shared(&launch.node[i]);
+        if (code == cudaSuccess)
+            code = same_clusters(n->function[i], launch.node[i].kernel);
+    }
     for (uint32_t i = 0; i < launch.nodes && code == cudaSuccess; i++)
     {
         struct rfn_launch_node *from = &launch.node[i];
@@ -263,11 +321,6 @@ int rfn_cuda_exec_update(void *impl, void *exec, void *node, const struct rfn_op
         void *kernel;
         point_at_params(from, param);
         memcpy(&kernel, &from->kernel, sizeof kernel);
-        code = ask_shared(from);
-        if (code == cudaSuccess)
-            code = same_clusters(n->function[i], from->kernel);
-        if (code != cudaSuccess)
-            break;
         struct cudaKernelNodeParams to = {
             .func = kernel,
             .gridDim = { from->grid[0], from->grid[1], from->grid[2] },

@@ -243,6 +243,138 @@ done:
     OK(t, rfn_stream_destroy(&s));
 }
 
+/* What the next planning does to the second of two kernels. */
+static void (*bend)(struct rfn_launch_node *node);
+
+static void no_blocks(struct rfn_launch_node *node)
+{
+    node->grid[0] = 0;
+}
+
+static void many_blocks(struct rfn_launch_node *node)
+{
+    node->grid[0] = UINT32_MAX;
+}
+
+static void tall(struct rfn_launch_node *node)
+{
+    node->grid[1] = 65536;
+}
+
+static void wide(struct rfn_launch_node *node)
+{
+    node->block[1] = 1025;
+}
+
+static void greedy(struct rfn_launch_node *node)
+{
+    node->shared_bytes = 1 << 20;
+}
+
+static void wordy(struct rfn_launch_node *node)
+{
+    node->params = RFN_LAUNCH_PARAMS + 1;
+}
+
+static void long_word(struct rfn_launch_node *node)
+{
+    node->param[0].bytes = RFN_LAUNCH_PARAM_BYTES + 8;
+}
+
+static void nameless(struct rfn_launch_node *node)
+{
+    node->kernel = NULL;
+}
+
+static const struct
+{
+    void (*bend)(struct rfn_launch_node *node);
+    enum rfn_status status;
+    const char *words;
+} bends[] = {
+    { no_blocks, RFN_UNSUPPORTED, "grid|0 x 1 x 1" },
+    { many_blocks, RFN_UNSUPPORTED, "grid|4294967295|2147483647" },
+    { tall, RFN_UNSUPPORTED, "grid|65536|65535" },
+    { wide, RFN_UNSUPPORTED, "block|x 1025 x|1024" },
+    { greedy, RFN_UNSUPPORTED, "1048576|shared memory" },
+    { wordy, RFN_INVALID, "49 parameters|48" },
+    { long_word, RFN_INVALID, "parameter 0|1032|1024" },
+    { nameless, RFN_INVALID, "no kernel" },
+};
+
+static enum rfn_status twice_filled(const void *args, const struct rfn_plan_env *env,
+                                    struct rfn_launch *ret)
+{
+    enum rfn_status status = rfn_op_synth_fill.cuda(args, env, ret);
+    ret->node[ret->nodes] = ret->node[0];
+    ret->node[ret->nodes].words[0] += N * sizeof(float); /* out */
+    if (bend)
+        bend(&ret->node[ret->nodes]);
+    ret->nodes++;
+    return status;
+}
+
+/* Of two kernels the first is good and the second is not: neither runs, nor is captured or
+ * replaced, and the device is well. */
+static void what_no_gpu_takes_is_refused_whole(struct test *t)
+{
+    static struct rfn_op op;
+    struct rfn_stream *s = test_stream(t, RFN_STREAM_NONBLOCKING);
+    int64_t *keys = test_device_memory(t, 8);
+    float want[2 * N], got[2 * N], *out = test_device_memory(t, sizeof got);
+    struct rfn_synth_fill_args args = {
+        .out = rfn_tensor_of(out, RFN_F32, 1, N, 0, 0),
+        .keys = rfn_tensor_of(keys, RFN_I64, 1, 0, 0, 0),
+        .amplitude = 1,
+    };
+    op = rfn_op_synth_fill;
+    op.name = "test_twice_filled";
+    op.cuda = twice_filled;
+    OK(t, rfn_set_sync(t->dev, keys, 7, 8));
+    OK(t, rfn_op_launch(s, &op, &args));
+    OK(t, rfn_stream_sync(s));
+    OK(t, rfn_copy_sync(t->dev, want, out, sizeof want));
+    for (size_t i = 0; i < sizeof bends / sizeof bends[0]; i++)
+    {
+        struct rfn_graph *graph = NULL, *empty = NULL;
+        struct rfn_graph_info info = { 0 };
+        struct rfn_exec *exec = NULL;
+        enum rfn_status due = bends[i].status;
+        const char *words = bends[i].words;
+        bend = NULL;
+        args.amplitude = 1;
+        OK(t, rfn_capture_begin(s, NULL));
+        OK(t, rfn_op_launch(s, &op, &args));
+        OK(t, rfn_capture_end(s, &graph));
+        OK(t, rfn_graph_instantiate(graph, &exec));
+        bend = bends[i].bend;
+        args.amplitude = 2;
+        REFUSED(t, rfn_op_supported(t->dev, &op, &args), due, words);
+        OK(t, rfn_set_sync(t->dev, out, 0, sizeof got));
+        OK(t, rfn_device_sync(t->dev));
+        REFUSED(t, rfn_op_launch(s, &op, &args), due, words);
+        OK(t, rfn_stream_sync(s));
+        HOLDS(t, test_all(t, out, sizeof got, 0));
+        OK(t, rfn_capture_begin(s, NULL));
+        REFUSED(t, rfn_op_launch(s, &op, &args), due, words);
+        OK(t, rfn_capture_end(s, &empty));
+        OK(t, rfn_graph_query(empty, &info));
+        HOLDS(t, info.nodes == 0 && info.launches == 0);
+        REFUSED(t, rfn_exec_update(exec, 0, &args), due, words);
+        OK(t, rfn_exec_launch(exec, s));
+        OK(t, rfn_stream_sync(s));
+        OK(t, rfn_copy_sync(t->dev, got, out, sizeof got));
+        HOLDS(t, memcmp(got, want, sizeof got) == 0);
+        OK(t, rfn_exec_destroy(&exec));
+        OK(t, rfn_graph_destroy(&graph));
+        OK(t, rfn_graph_destroy(&empty));
+    }
+    bend = NULL;
+    FREE(t, keys);
+    FREE(t, out);
+    OK(t, rfn_stream_destroy(&s));
+}
+
 int main(int argc, char **argv)
 {
     struct test t;
@@ -250,5 +382,7 @@ int main(int argc, char **argv)
     bad_tables_are_refused(&t);
     names_are_unique(&t);
     it_runs_is_captured_and_replayed(&t);
+    if (!t.host)
+        what_no_gpu_takes_is_refused_whole(&t);
     return test_end(&t);
 }
