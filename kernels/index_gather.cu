@@ -166,8 +166,8 @@ enum rfn_status rfn_index_gather_cuda(const void *args, const struct rfn_plan_en
     blocks = blocks < 1 ? 1 : blocks; /* check mode looks at a total where no row is */
 
     struct rfn_launch_node *n =
-        rfn_plan_node(ret, "index_gather", (const void *)index_gather_kernel,
-                      (uint32_t)blocks, (uint32_t)THREADS);
+        rfn_plan_node(ret, "index_gather", (const void *)index_gather_kernel, blocks,
+                      (uint32_t)THREADS);
     n->programmatic = rfn_plan_programmatic(env);
     bool check = env->fault != NULL;
     struct names name = {};

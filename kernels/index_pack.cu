@@ -93,7 +93,7 @@ enum rfn_status rfn_index_pack_cuda(const void *args, const struct rfn_plan_env 
 
     struct rfn_launch_node *n =
         rfn_plan_node(ret, "index_pack", (const void *)index_pack_kernel,
-                      (uint32_t)((T + ROWS - 1) / ROWS), THREADS);
+                      (T + ROWS - 1) / ROWS, THREADS);
     n->programmatic = rfn_plan_programmatic(env);
     bool check = env->fault != NULL;
     rfn_plan_param(n, "k", RFN_PARAM_READ, a->k.data);

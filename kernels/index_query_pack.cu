@@ -86,7 +86,7 @@ enum rfn_status rfn_index_query_pack_cuda(const void *args,
     how.floor = FLOOR;
     struct rfn_launch_node *n =
         rfn_plan_node(ret, "index_query_pack", (const void *)index_query_pack_kernel,
-                      (uint32_t)((T * H + HEADS - 1) / HEADS), THREADS);
+                      (T * H + HEADS - 1) / HEADS, THREADS);
     n->programmatic = rfn_plan_programmatic(env);
     bool check = env->fault != NULL;
     rfn_plan_param(n, "q", RFN_PARAM_READ, a->q.data);

@@ -443,8 +443,8 @@ enum rfn_status rfn_index_topk_cuda(const void *args, const struct rfn_plan_env 
             RFN_UNSUPPORTED,
             "index_topk: needs %d bytes of shared memory a block, the GPU has %d",
             (int)shared, env->shared_bytes_max);
-    struct rfn_launch_node *n = rfn_plan_node(
-        ret, "index_topk", c.kernel, (uint32_t)a->logits.shape[0] * c.blocks, THREADS);
+    struct rfn_launch_node *n = rfn_plan_node(ret, "index_topk", c.kernel,
+                                              a->logits.shape[0] * c.blocks, THREADS);
     n->shared_bytes = shared;
     n->programmatic = rfn_plan_programmatic(env);
     int64_t K = a->slots.data ? a->slots.shape[1] : a->positions.shape[1];

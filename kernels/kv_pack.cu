@@ -168,7 +168,7 @@ enum rfn_status rfn_kv_pack_cuda(const void *args, const struct rfn_plan_env *en
                            info->rope_offset,  info->scales,        info->scale_bytes };
 
     struct rfn_launch_node *n =
-        rfn_plan_node(ret, "kv_pack", kernel, (uint32_t)((T + ROWS - 1) / ROWS), THREADS);
+        rfn_plan_node(ret, "kv_pack", kernel, (T + ROWS - 1) / ROWS, THREADS);
     n->programmatic = rfn_plan_programmatic(env);
     bool check = env->fault != NULL;
     rfn_plan_param(n, "kv", RFN_PARAM_READ, a->kv.data);

@@ -194,9 +194,8 @@ enum rfn_status rfn_mla_combine_cuda(const void *args, const struct rfn_plan_env
     const void *kernel = a->out_part.dtype == RFN_BF16
                              ? (const void *)mla_combine_kernel<true>
                              : (const void *)mla_combine_kernel<false>;
-    struct rfn_launch_node *n =
-        rfn_plan_node(ret, "mla_combine", kernel,
-                      (uint32_t)((T * H * tiles + WARPS - 1) / WARPS), THREADS);
+    struct rfn_launch_node *n = rfn_plan_node(
+        ret, "mla_combine", kernel, (T * H * tiles + WARPS - 1) / WARPS, THREADS);
     n->programmatic = rfn_plan_programmatic(env);
     rfn_plan_param(n, "out_part", RFN_PARAM_READ, a->out_part.data);
     rfn_plan_param(n, "lse_part", RFN_PARAM_READ, a->lse_part.data);

@@ -254,7 +254,7 @@ enum rfn_status rfn_sparse_mla_cuda(const void *args, const struct rfn_plan_env 
                          (long long)T);
 
     struct rfn_launch_node *node =
-        rfn_plan_node(ret, "sparse_mla", best->kernel, (uint32_t)grid, THREADS);
+        rfn_plan_node(ret, "sparse_mla", best->kernel, grid, THREADS);
     node->shared_bytes = best->shared_bytes;
     node->programmatic = rfn_plan_programmatic(env);
     bool check = env->fault != NULL;

@@ -237,9 +237,8 @@ enum rfn_status rfn_step_update_cuda(const void *args, const struct rfn_plan_env
     int64_t R = a->lens.shape[0], of_block = THREADS / a->next_n;
     int64_t blocks = R ? (R + of_block - 1) / of_block : 1; /* live is always written */
     ret->nodes = 0;
-    struct rfn_launch_node *n =
-        rfn_plan_node(ret, "step_update", (const void *)step_update_kernel,
-                      (uint32_t)blocks, (uint32_t)THREADS);
+    struct rfn_launch_node *n = rfn_plan_node(
+        ret, "step_update", (const void *)step_update_kernel, blocks, (uint32_t)THREADS);
     n->programmatic = rfn_plan_programmatic(env);
     bool check = env->fault != NULL;
     enum rfn_param_role changed = a->records.data ? RFN_PARAM_READ_WRITE : RFN_PARAM_READ;

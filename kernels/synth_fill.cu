@@ -96,9 +96,8 @@ enum rfn_status rfn_synth_fill_cuda(const void *args, const struct rfn_plan_env 
     const void *kernel = a->out.dtype == RFN_BF16
                              ? (const void *)synth_fill_kernel<true>
                              : (const void *)synth_fill_kernel<false>;
-    struct rfn_launch_node *n =
-        rfn_plan_node(ret, "synth_fill", kernel,
-                      (uint32_t)((T * of_row + THREADS - 1) / THREADS), THREADS);
+    struct rfn_launch_node *n = rfn_plan_node(
+        ret, "synth_fill", kernel, (T * of_row + THREADS - 1) / THREADS, THREADS);
     n->programmatic = rfn_plan_programmatic(env);
     rfn_plan_param(n, "out", RFN_PARAM_WRITE, a->out.data);
     rfn_plan_param(n, "keys", RFN_PARAM_READ, a->keys.data);

@@ -5,15 +5,16 @@
 #include <refrain/op.h>
 #include <string.h>
 
-/* Empty node with a block and a grid of one dimension. */
+/* Empty node with a block and a grid of one dimension. More blocks than a grid can have stay
+ * too many: the device refuses them. */
 static inline struct rfn_launch_node *rfn_plan_node(struct rfn_launch *launch,
                                                     const char *name, const void *kernel,
-                                                    uint32_t grid, uint32_t block)
+                                                    int64_t grid, uint32_t block)
 {
     struct rfn_launch_node *n = &launch->node[launch->nodes++];
     n->name = name;
     n->kernel = kernel;
-    n->grid[0] = grid;
+    n->grid[0] = grid < UINT32_MAX ? (uint32_t)grid : UINT32_MAX;
     n->block[0] = block;
     n->grid[1] = n->grid[2] = n->block[1] = n->block[2] = 1;
     n->shared_bytes = 0;

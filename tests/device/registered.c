@@ -375,6 +375,21 @@ static void what_no_gpu_takes_is_refused_whole(struct test *t)
     OK(t, rfn_stream_destroy(&s));
 }
 
+/* More rows than a grid has blocks: said beforehand, and the grid is not cut short. */
+static void more_rows_than_blocks_are_refused(struct test *t)
+{
+    void *p = test_device_memory(t, 256);
+    int64_t rows = (1ll << 32) + 8;
+    struct rfn_index_topk_args args = {
+        .logits = rfn_tensor_of(p, RFN_F32, rows, 1, 0, 0),
+        .lens = rfn_tensor_of(p, RFN_I32, rows, 0, 0, 0),
+        .positions = rfn_tensor_of(p, RFN_I32, rows, 1, 0, 0),
+    };
+    REFUSED(t, rfn_op_supported(t->dev, &rfn_op_index_topk, &args), RFN_UNSUPPORTED,
+            "index_topk|grid|2147483647");
+    FREE(t, p);
+}
+
 int main(int argc, char **argv)
 {
     struct test t;
@@ -383,6 +398,9 @@ int main(int argc, char **argv)
     names_are_unique(&t);
     it_runs_is_captured_and_replayed(&t);
     if (!t.host)
+    {
         what_no_gpu_takes_is_refused_whole(&t);
+        more_rows_than_blocks_are_refused(&t);
+    }
     return test_end(&t);
 }
