@@ -87,6 +87,7 @@ static enum rfn_status code_status(int code)
     case RFN_CODE_NO_IMAGE:
     case RFN_CODE_LAUNCH_RESOURCES:
     case RFN_CODE_COOPERATIVE_SIZE:
+    case RFN_CODE_CLUSTER_SIZE:
         return RFN_UNSUPPORTED;
     default:
         return RFN_DEVICE;

@@ -375,6 +375,65 @@ static void what_no_gpu_takes_is_refused_whole(struct test *t)
     OK(t, rfn_stream_destroy(&s));
 }
 
+static enum rfn_status bent_topk(const void *args, const struct rfn_plan_env *env,
+                                 struct rfn_launch *ret)
+{
+    enum rfn_status status = rfn_op_index_topk.cuda(args, env, ret);
+    bend(&ret->node[0]);
+    return status;
+}
+
+static void one_less(struct rfn_launch_node *node)
+{
+    node->grid[0]--;
+}
+
+static void as_it_is(struct rfn_launch_node *node)
+{
+    (void)node;
+}
+
+/* Blocks that make no whole clusters: the driver refuses them (912), and goes on. */
+static void part_of_a_cluster_loses_no_device(struct test *t)
+{
+    enum
+    {
+        COLUMNS = 65536
+    };
+    static struct rfn_op op;
+    struct rfn_stream *s = test_stream(t, RFN_STREAM_NONBLOCKING);
+    float *logits = test_device_memory(t, COLUMNS * sizeof *logits);
+    int32_t *lens = test_device_memory(t, 4), *chosen = test_device_memory(t, 4);
+    struct rfn_graph *graph = NULL;
+    struct rfn_exec *exec = NULL;
+    struct rfn_index_topk_args args = {
+        .logits = rfn_tensor_of(logits, RFN_F32, 1, COLUMNS, 0, 0),
+        .lens = rfn_tensor_of(lens, RFN_I32, 1, 0, 0, 0),
+        .positions = rfn_tensor_of(chosen, RFN_I32, 1, 1, 0, 0),
+    };
+    op = rfn_op_index_topk;
+    op.name = "test_bent_topk";
+    op.cuda = bent_topk;
+    bend = as_it_is;
+    OK(t, rfn_set_sync(t->dev, lens, 0, 4));
+    OK(t, rfn_capture_begin(s, NULL));
+    OK(t, rfn_op_launch(s, &op, &args));
+    OK(t, rfn_capture_end(s, &graph));
+    OK(t, rfn_graph_instantiate(graph, &exec));
+    bend = one_less;
+    REFUSED(t, rfn_exec_update(exec, 0, &args), RFN_UNSUPPORTED, "exec_update|rid");
+    REFUSED(t, rfn_op_launch(s, &op, &args), RFN_UNSUPPORTED, "op_launch|rid");
+    OK(t, rfn_exec_launch(exec, s));
+    OK(t, rfn_stream_sync(s));
+    HOLDS(t, test_all(t, chosen, 4, 0xff));
+    OK(t, rfn_exec_destroy(&exec));
+    OK(t, rfn_graph_destroy(&graph));
+    FREE(t, logits);
+    FREE(t, lens);
+    FREE(t, chosen);
+    OK(t, rfn_stream_destroy(&s));
+}
+
 /* More rows than a grid has blocks: said beforehand, and the grid is not cut short. */
 static void more_rows_than_blocks_are_refused(struct test *t)
 {
@@ -400,6 +459,7 @@ int main(int argc, char **argv)
     if (!t.host)
     {
         what_no_gpu_takes_is_refused_whole(&t);
+        part_of_a_cluster_loses_no_device(&t);
         more_rows_than_blocks_are_refused(&t);
     }
     return test_end(&t);
