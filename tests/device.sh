@@ -38,7 +38,10 @@ while [ $# -gt 0 ]; do
         --out) OUT=$(absolute "$2") ;;
         --build) BUILD=$(absolute "$2") ;;
         --commit) COMMIT=$2 ;;
-        --seed) SEED=$2 ;;
+        --seed)
+            case $2 in '' | *[!0-9]*) die "--seed wants a whole number, not '$2'" ;; esac
+            SEED=$2
+            ;;
         --trace) trace=$2 ;;
         esac
         shift
@@ -112,7 +115,7 @@ left() {
 note() {
     local IFS=$'\t' line
     line=$*
-    printf '%s\n' "${line//$'\n'/ }" >>"$ITEMS" # one write: items may run side by side
+    printf '%s\n' "${line//[$'\n\r']/ }" >>"$ITEMS" # one write: items may run side by side
     [ "$2" = passed ] || say "  $STAGE: $1: $2${7:+: $7}"
 }
 
@@ -452,6 +455,7 @@ run() {
     esac
     local seconds=$((SECONDS - STAGE_BEGIN)) result passed failed skipped reason
     IFS=$'\t' read -r result passed failed skipped reason <<<"$(summary "$seconds")"
+    [ -n "$result" ] || result=failed reason='its items could not be summed up'
     row "$1" "$result" "$seconds" "$passed" "$failed" "$skipped" "$reason"
     case $result in
     passed) return 0 ;;
