@@ -1,10 +1,27 @@
 /* What `refrain bench` measured, as JSON. */
 #include "tools/bench.h"
+#include "tools/text.h"
 
 #if RFN_JANSSON
 #include <jansson.h>
 #include <refrain/refrain.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+/* Words of the command line may hold any bytes. */
+static json_t *word_json(const char *word)
+{
+    char *text = strdup(word);
+    if (text == NULL)
+    {
+        return NULL;
+    }
+    text_clean(text);
+    json_t *ret = json_string(text);
+    free(text);
+    return ret;
+}
 
 static json_t *amount(double value)
 {
@@ -84,7 +101,7 @@ static json_t *command_json(const struct bench_results *results)
     json_array_append_new(command, json_string("refrain"));
     for (int i = 0; i < results->argc; i++)
     {
-        json_array_append_new(command, json_string(results->argv[i]));
+        json_array_append_new(command, word_json(results->argv[i]));
     }
     return command;
 }
@@ -122,7 +139,7 @@ json_t *bench_json(const struct bench_results *results)
     return json_pack("{s:s, s:o, s:o, s:s, s:s, s:i, s:s, s:i, s:i, s:f, s:[f, f], s:o, "
                      "s:o, s:o, s:o, s:o}",
                      "version", rfn_version(), "commit",
-                     commit != NULL ? json_string(commit) : json_null(), "command",
+                     commit != NULL ? word_json(commit) : json_null(), "command",
                      command_json(results), "device", results->device, "cpu",
                      results->cpu, "cores", (int)sysconf(_SC_NPROCESSORS_ONLN),
                      "geometry", size->geometry->name, "rows", size->rows, "context",

@@ -166,6 +166,9 @@ def choices(check):
               [("mla_combine", n) for n in threads])
     check.due("the set", {rate["isa"] for rate in got["rates"]}, {"base"})
     check.due("commit", got.get("commit"), None)
+    got = check.json(["--op", "step_update", "--commit", os.fsdecode(b"a\xffb")])
+    check.due("bytes of no character", (got.get("commit"), got.get("command", [])[-3]),
+              ("a?b", "a?b"))
     for sched in ("lazy", "random:3"):
         check.run(TINY + ["--op", "step_update", "--threads", 1], OK, "R 2, next_n 1",
                   RFN_HOST_SCHED=sched)
