@@ -248,6 +248,15 @@ kept() {
     for field in SOURCES DEVICE DRIVER SEED TRACE; do
         [ "$(recorded "$1" "${field,,}")" = "${!field}" ] || return 1
     done
+    [ "$1" != build ] || { is_there "$BUILD" && is_there "$BUILD" tests/capture/probe &&
+        is_there "$BUILD-portable" tests/checkop/checkop; }
+}
+
+# is_there FOLDER [TARGET]: what was built has not been removed since.
+is_there() {
+    local folder=$1
+    shift
+    ninja -C "$folder" -n "$@" 2>/dev/null | grep -q 'no work to do'
 }
 
 row() {

@@ -17,10 +17,14 @@ setup) mkdir -p "$2/tests/checkop" && : >"$2/build.ninja"
        cp "$0" "$2/tests/checkop/checkop" ;;
 introspect) echo "[]" ;;
 esac"""
+NINJA = """case $3 in
+-n) [ ! -e "$2/built" ] || echo ninja: no work to do. ;;
+*) : >"$2/built" ;;
+esac"""
 TOOLS = {
     "nvcc": "exit 0",
     "gcc": "exit 0",
-    "ninja": "exit 0",
+    "ninja": NINJA,
     "meson": MESON,
     "nvidia-smi": "echo it has failed; exit 9",
     "compute-sanitizer": "echo Error: cannot attach; exit 1",
@@ -69,9 +73,18 @@ def main():
         if got[:2] != (status, result) or "Traceback" in got[2]:
             problems.append("%s: %s, %s, not %s, %s:\n%s" % (name, got[0], got[1], status,
                                                            result, got[2]))
+    with tempfile.TemporaryDirectory() as folder:
+        for gone, kept in ((None, False), (None, True), ("build", False), (None, True),
+                           ("build-portable", False)):
+            if gone:
+                os.unlink(os.path.join(folder, gone, "built"))
+            got = run(folder, "build")
+            if got[:2] != (PASSED, "passed") or kept != got[2].rstrip().endswith("kept"):
+                problems.append("%s was removed: it is to be %s:\n%s" % (
+                    gone, "kept" if kept else "built", got[2]))
     for problem in problems:
         print(problem)
-    print("%d runs, %d problems" % (len(due), len(problems)))
+    print("%d problems" % len(problems))
     return 1 if problems else 0
 
 
