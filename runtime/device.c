@@ -253,6 +253,9 @@ enum rfn_status rfn_device_query(struct rfn_device *device,
         return status;
     if (!ret_info)
         return RFN_FAIL(RFN_INVALID, "ret_info is NULL");
+    status = rfn_call_alive(device, "device_query");
+    if (status != RFN_OK)
+        return status;
     memset(ret_info, 0, sizeof *ret_info);
     device->backend->info(device->impl, ret_info);
     return RFN_OK;

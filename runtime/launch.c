@@ -117,6 +117,8 @@ enum rfn_status rfn_op_supported(struct rfn_device *device, const struct rfn_op 
     if (status == RFN_OK)
         status = check_op(op, args);
     if (status == RFN_OK)
+        status = rfn_call_alive(device, "op_supported");
+    if (status == RFN_OK)
         status = rfn_call_allowed(device, "op_supported");
     if (status != RFN_OK)
         return status;

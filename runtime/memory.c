@@ -518,7 +518,9 @@ enum rfn_status rfn_memory_query(struct rfn_device *device, const void *address,
         return status;
     if (!ret_info)
         return RFN_FAIL(RFN_INVALID, "ret_info is NULL");
-    status = rfn_call_allowed(device, "memory_query");
+    status = rfn_call_alive(device, "memory_query");
+    if (status == RFN_OK)
+        status = rfn_call_allowed(device, "memory_query");
     if (status != RFN_OK)
         return status;
     rfn_foreign_reap(device);

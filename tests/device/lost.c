@@ -188,11 +188,16 @@ static void every_later_call_repeats_it(struct lost *l, const char *cause)
     struct rfn_event *e = NULL;
     struct rfn_graph *g = NULL;
     struct rfn_exec *x = NULL;
+    struct rfn_device_info info;
+    struct rfn_memory_info memory;
     struct rfn_graph_info graph;
     struct rfn_capture_info capture;
     struct rfn_fault fault;
     struct rfn_bucket bucket = { 1, 1, 0 };
     enum rfn_capture_mode mode = RFN_CAPTURE_RELAXED;
+    LOST(t, rfn_device_query(dev, &info), cause);
+    LOST(t, rfn_memory_query(dev, l->small, &memory), cause);
+    LOST(t, rfn_op_supported(dev, &rfn_op_index_topk, &l->good_args), cause);
     LOST(t, rfn_device_sync(dev), cause);
     LOST(t, rfn_device_fault(dev, &fault), cause);
     LOST(t, rfn_thread_mode_exchange(dev, &mode), cause);
