@@ -11,8 +11,9 @@
 #define HEADS_MAX 128
 #define HEADS 32 /* of one block: a unit of work beside the row */
 #define TILE 64  /* keys that are dequantised at once and used by all heads of a block */
-#define QK_MAX 576 /* width of a key */
-#define V_MAX 512  /* width of a value */
+#define QK_MAX 576      /* width of a key */
+#define V_MAX 512       /* width of a value */
+#define K_MAX (1 << 30) /* columns, which kernels count in 32 bits, some tiles ahead */
 
 #define ARGS struct rfn_sparse_mla_args
 #define LATENTS                                                                          \
@@ -112,7 +113,13 @@ static enum rfn_status check(const void *v)
         return RFN_FAIL(RFN_INVALID, "batch_invariant: %d, but 0 or 1 is needed",
                         a->batch_invariant);
     enum rfn_status status = rfn_bounds_check(&a->bounds, a->q.shape[0]);
-    return status == RFN_OK ? check_second(a, info) : status;
+    if (status == RFN_OK)
+        status = check_second(a, info);
+    for (int i = 0; status == RFN_OK && i < sources(a); i++)
+        if (a->source[i].indices.shape[1] > K_MAX)
+            status = RFN_FAIL(RFN_LIMIT, "source[%d].indices: K = %lld, up to %d", i,
+                              (long long)a->source[i].indices.shape[1], K_MAX);
+    return status;
 }
 
 /* ---- inner kernels, one instance for each instruction set ---------------------------- */

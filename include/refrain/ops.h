@@ -301,7 +301,7 @@ RFN_API enum rfn_status rfn_index_topk(struct rfn_stream *stream,
  *
  *     O[t][h] = sum_s softmax_s(scale * q[t][h] . k[s]) * k[s][0:V], over all sources
  *
- * Shapes    T query tokens, H = 1 .. 128, QK and V by the format, K columns a source
+ * Shapes    T query tokens, H = 1 .. 128, QK and V by the format, K <= 2^30 columns a source
  *   in      q               [T, H, QK]  bf16  or [T, H, QK-64] with q_rope; strides honoured
  *   in      q_rope          [T, H, 64]  bf16  optional
  *   in      live            [1]         i32   optional
@@ -324,7 +324,7 @@ RFN_API enum rfn_status rfn_index_topk(struct rfn_stream *stream,
  *           heads, 1.6 / 1.1 / 1.3 / 1.9 / 2.0 with 64, 1 / 1 / 1.3 / 1.4 / 1.5 with 32,
  *           1 / 1 / 1 / 1.3 / 1.4 with 16 or 8.
  * Cost      T * K * token bytes read a source, 2 * T * H * K * (QK + V) flops.
- * Errors    RFN_INVALID, RFN_UNSUPPORTED (too little shared memory a block for the format:
+ * Errors    RFN_INVALID, RFN_LIMIT (K), RFN_UNSUPPORTED (too little shared memory a block:
  *           fp8 needs 72 KiB, bf16_576 105, both at once 126; both values are named). On
  *           error nothing is enqueued. An index past the pool is masked; check mode reports
  *           row, column and value. An empty row gives O = 0 and LSE = -inf (or +inf, a

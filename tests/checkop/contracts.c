@@ -237,6 +237,8 @@ static void make_gather(union args *a)
       a->source[1].indices.shape[1] = 9)                                                 \
     X(mla, no_second_pool, INVALID, "source[1].indices: given|source[1].pool",           \
       a->source[1].indices = a->source[0].indices)                                       \
+    X(mla, columns, LIMIT, "source[0].indices: K = 4294967304|1073741824",               \
+      a->source[0].indices = rfn_tensor_of(memory, RFN_I32, 4, (1ll << 32) + 8, 0, 0))   \
     X(mla, lens, INVALID, "source[0].lens: T = 5, but q: T = 4",                         \
       a->source[0].lens = rfn_tensor_of(memory, RFN_I32, 5, 0, 0, 0))                    \
     X(mla, empty_field, INVALID, "empty_lse_positive: 2", a->empty_lse_positive = 2)     \
