@@ -118,8 +118,8 @@ static void count(const struct rfn_image *image, struct rfn_lint_info *info)
     {
         const struct rfn_image_node *n = &image->node[i];
         info->kernels += n->type == RFN_IMAGE_KERNEL;
-        info->foreign += n->foreign;
-        info->opaque += n->opaque;
+        info->foreign += n->foreign != 0;
+        info->opaque += n->opaque != 0;
         if (n->child)
             count(n->child, info);
     }

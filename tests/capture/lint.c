@@ -81,7 +81,7 @@ static void check_info(struct step *s)
         lint_kernel("e", 0),
         { .type = RFN_IMAGE_CHILD, .name = "child", .child = &child },
         lint_kernel("f", 0),
-        { .type = RFN_IMAGE_OTHER, .name = "what", .opaque = 1, .why = "nobody knows" },
+        { .type = RFN_IMAGE_OTHER, .name = "what", .opaque = 2, .why = "nobody knows" },
     };
     struct rfn_image_edge edge[] = { { 2, 3, 0 }, { 0, 1, 0 }, { 1, 3, 0 }, { 0, 2, 0 } };
     const char *other = step_device() == RFN_DEVICE_CUDA ? "host" : "cuda";
