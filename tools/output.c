@@ -30,7 +30,23 @@ static int failed(const char *path, int error)
     return TOOL_ENVIRONMENT;
 }
 
-/* One name, or two of one regular file: a device or a pipe may take any number. */
+static const char *last_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+static int folder_of(const char *path, struct stat *ret_info)
+{
+    size_t bytes = (size_t)(last_name(path) - path);
+    char *folder = bytes > 0 ? strndup(path, bytes) : strdup(".");
+    int found = folder != NULL && stat(folder, ret_info) == 0;
+    free(folder);
+    return found;
+}
+
+/* One name, or two of one regular file, be it not made yet: a device or a pipe may take any
+ * number. */
 static int is_one(const char *path, const char *other)
 {
     struct stat a, b;
@@ -38,9 +54,16 @@ static int is_one(const char *path, const char *other)
     {
         return 0;
     }
+    int there = stat(path, &a) == 0;
+    int also = stat(other, &b) == 0;
+    int regular = there && S_ISREG(a.st_mode);
+    if (!there && !also)
+    {
+        regular = strcmp(last_name(path), last_name(other)) == 0 &&
+                  folder_of(path, &a) && folder_of(other, &b);
+    }
     return strcmp(path, other) == 0 ||
-           (stat(path, &a) == 0 && stat(other, &b) == 0 && S_ISREG(a.st_mode) &&
-            a.st_dev == b.st_dev && a.st_ino == b.st_ino);
+           (regular && there == also && a.st_dev == b.st_dev && a.st_ino == b.st_ino);
 }
 
 int output_spares(const char *const *path, int paths, const char *input)

@@ -270,8 +270,8 @@ def check_utf8(check, program, folder):
 
 def check_command(check, program, folder):
     """What people type: options behind files, links, a file that is read and written."""
-    snapshot, other, link, far, out = (os.path.join(folder, n)
-                                       for n in ("g.json", "h.json", "link", "far", "out"))
+    snapshot, other, link, far, out, new = (
+        os.path.join(folder, n) for n in ("g.json", "h.json", "link", "far", "out", "new"))
     graphs = graphs_of_others([{"type": "kernel", "name": "k"}])
     write(snapshot, graphs)
     write(other, graphs)
@@ -285,6 +285,7 @@ def check_command(check, program, folder):
             (["dump", "--help"], 0, "usage"), (["diff", "--help"], 0, "usage"),
             (["lint", "--help"], 0, "usage"),
             (["snapshot", "--geometry", "tiny"], 2, "the file comes first"),
+            (["lint", "--html", new, "--json", folder + "/./new", snapshot], 2, "two outputs"),
             (["lint", "--json", snapshot, snapshot], 2, "would be overwritten"),
             (["lint", "--html", folder + "/./g.json", snapshot], 2, "would be overwritten"),
             (["lint", "--html", out, "--json", folder + "/./out", snapshot], 2, "two outputs")]:
