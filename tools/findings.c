@@ -86,8 +86,13 @@ void findings_print(const char *indent, const struct rfn_finding *finding)
 {
     char text[2048];
     size_t bytes = rfn_finding_text(finding, text, sizeof(text));
+    int cut = bytes >= sizeof(text);
+    if (!cut && bytes > 0) /* its newline */
+    {
+        text[bytes - 1] = '\0';
+    }
     text_clean(text);
-    printf("%s%s%s", indent, text, bytes >= sizeof(text) ? " ...\n" : "");
+    printf("%s%s%s\n", indent, text, cut ? " ..." : "");
 }
 
 #if RFN_JANSSON

@@ -1,10 +1,13 @@
 /* The program `refrain`: one sub-command a file, named in tool.h. */
 #include "tools/cli.h"
+#include "tools/text.h"
 #include "tools/tool.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+
+#define ERROR_BYTES 8192
 
 static int64_t start_ns;
 
@@ -34,13 +37,14 @@ int64_t tool_start_ns(void)
 
 void tool_error(const char *format, ...)
 {
+    char line[ERROR_BYTES];
     va_list args;
     va_start(args, format);
     fflush(stdout);
-    fputs("refrain: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    vsnprintf(line, sizeof(line), format, args);
     va_end(args);
+    text_clean(line); /* it may say what a file says */
+    fprintf(stderr, "refrain: %s\n", line);
 }
 
 static int run(const char *name, int argc, char **argv)

@@ -59,8 +59,8 @@ static int is_one(const char *path, const char *other)
     int regular = there && S_ISREG(a.st_mode);
     if (!there && !also)
     {
-        regular = strcmp(last_name(path), last_name(other)) == 0 &&
-                  folder_of(path, &a) && folder_of(other, &b);
+        regular = strcmp(last_name(path), last_name(other)) == 0 && folder_of(path, &a) &&
+                  folder_of(other, &b);
     }
     return strcmp(path, other) == 0 ||
            (regular && there == also && a.st_dev == b.st_dev && a.st_ino == b.st_ino);

@@ -1,5 +1,6 @@
 /* Graphs from a file: bytes from outside, of which nothing is believed. */
 #include "tools/snapshot.h"
+#include "tools/text.h"
 #include "tools/tool.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -116,7 +117,14 @@ static const char *get_text(struct reader *r, const json_t *from, const char *wh
         mistake(r, where, "%s is no text", name);
         return "";
     }
-    return json_string_value(value);
+    char *text = take(r, json_string_length(value), 1); /* and one for its end */
+    if (text == NULL)
+    {
+        return "";
+    }
+    memcpy(text, json_string_value(value), json_string_length(value));
+    text_clean(text);
+    return text;
 }
 
 static uint64_t get_hex(struct reader *r, const json_t *from, const char *where,

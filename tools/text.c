@@ -2,7 +2,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Bytes of the character that begins here, 0: none does. */
+/* Bytes of the character that begins here, 0: none does, or a control character. */
 static size_t character(const unsigned char *at)
 {
     static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
@@ -20,8 +20,9 @@ static size_t character(const unsigned char *at)
         }
         code = code << 6 | (at[i] & 0x3fU);
     }
-    int good =
-        code >= least[bytes] && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff);
+    int control = code < ' ' || (code >= 0x7f && code < 0xa0);
+    int good = code >= least[bytes] && code <= 0x10ffff &&
+               (code < 0xd800 || code > 0xdfff) && !control;
     return good ? bytes : 0;
 }
 

@@ -176,19 +176,24 @@ def check_page(check, program, folder):
 
 
 def check_hostile(check, program, folder):
-    """A saved graph may say anything: on the page it is text."""
+    """A saved graph may say anything: on the page it is text, on a terminal a line."""
     page, snapshot = (os.path.join(folder, n) for n in ("h.html", "h.json"))
-    say = "<script>&\"'"
+    say = "<script>&\"'\x1b[2J\n"
     write(snapshot, {"format": "refrain graphs", "version": 1, "graphs": [{
         "name": say, "device": say, "edges": [], "nodes": [
             {"type": "host", "name": say, "file": say, "line": 1, "region": say,
              "accesses": [{"access": "read", "name": say}]}]}]})
     status, said = run(program, "--html", page, snapshot, words=["graph", "lint"])
     check.due("a hostile graph is linted", status == 3, said)
+    check.due("in its own lines", "\x1b" not in said and said.count("\n") == 4, said)
     with open(page, encoding="utf-8") as file:
         got = Page(file.read())
     check.due("it brings no tags: %s" % got.count,
               not got.wrong and "script" not in got.count and got.count.get("svg") == 1)
+    write(snapshot, {"refrain_baseline": 1, "accepted": [{"fingerprint": say, "reason": "x"}]})
+    status, said = run(program, "--baseline", snapshot)
+    check.due("what is refused is one line",
+              status == 2 and "\x1b" not in said and said.count("\n") == 1, said)
 
 
 def pageable(at, touched=4096):

@@ -247,6 +247,19 @@ static void children_may_not_nest_without_end(void **state)
     free(text);
 }
 
+/* A name that a terminal would act on, or take for two lines. */
+static void names_have_no_control_characters(void **state)
+{
+    (void)state;
+    static const char text[] =
+        NODE("\"name\":\"a\\n\\u001b[31m\\u007f\\u0085\u00e9\\u20ac\"");
+    struct snapshot s;
+    char line[SNAPSHOT_ERROR_BYTES];
+    assert_int_equal(snapshot_parse("s", text, strlen(text), &s, line), 0);
+    assert_string_equal(s.image[0]->node[0].name, "a??[31m???\u00e9\u20ac");
+    snapshot_release(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +267,7 @@ int main(void)
         cmocka_unit_test(a_file_that_ends_early_is_refused),
         cmocka_unit_test(what_makes_no_sense_is_named),
         cmocka_unit_test(children_may_not_nest_without_end),
+        cmocka_unit_test(names_have_no_control_characters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
