@@ -82,8 +82,10 @@ void findings_free(struct findings *findings)
     *findings = (struct findings) { 0 };
 }
 
-void findings_print(const char *indent, const struct rfn_finding *finding)
+void findings_print(const char *indent, const struct rfn_finding *finding,
+                    const struct baseline *baseline)
 {
+    const char *reason = baseline != NULL ? baseline_reason(baseline, finding) : NULL;
     char text[2048];
     size_t bytes = rfn_finding_text(finding, text, sizeof(text));
     int cut = bytes >= sizeof(text);
@@ -93,6 +95,12 @@ void findings_print(const char *indent, const struct rfn_finding *finding)
     }
     text_clean(text);
     printf("%s%s%s\n", indent, text, cut ? " ..." : "");
+    if (reason != NULL)
+    {
+        snprintf(text, sizeof(text), "%s", reason);
+        text_clean(text);
+        printf("%s  accepted: %s\n", indent, text);
+    }
 }
 
 #if RFN_JANSSON

@@ -35,8 +35,9 @@ int32_t findings_accept(struct findings *findings, const struct baseline *baseli
 
 void findings_free(struct findings *findings);
 
-/* Prints its paragraph behind `indent`. */
-void findings_print(const char *indent, const struct rfn_finding *finding);
+/* Prints its paragraph behind `indent`, and why the baseline (NULL: none) accepts it. */
+void findings_print(const char *indent, const struct rfn_finding *finding,
+                    const struct baseline *baseline);
 
 /* NULL without memory or jansson. Accepted findings are in, with their reason. */
 json_t *findings_json(const struct findings *findings);

@@ -164,7 +164,7 @@ static int dump(const char *path, const struct snapshot *snapshot)
 
 static void print_finding(void *ctx, const struct rfn_finding *finding)
 {
-    findings_print(ctx, finding);
+    findings_print(ctx, finding, NULL);
 }
 
 static int failed(const char *path)

@@ -47,8 +47,9 @@ static int open_files(struct files *files, int argc, char **argv)
 
 static void report(void *ctx, const struct rfn_finding *finding)
 {
-    findings_print("  ", finding);
-    findings_add(ctx, finding);
+    struct lint *lint = ctx;
+    findings_print("  ", finding, &lint->files.baseline);
+    findings_add(&lint->findings, finding);
 }
 
 #define ENDS_NAMED 3
@@ -109,7 +110,7 @@ static int judge(struct lint *lint, const char *path, const struct snapshot *sna
             printf("  too many nodes to look for those without an order\n");
         }
         lint->findings.image = first + i + 1;
-        rfn_lint(image, NULL, report, &lint->findings, NULL);
+        rfn_lint(image, NULL, report, lint, NULL);
     }
     return TOOL_OK;
 }

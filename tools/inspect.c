@@ -82,12 +82,13 @@ static int is_known(const struct findings *findings, const struct rfn_finding *f
 
 static void report(void *ctx, const struct rfn_finding *finding)
 {
-    if (is_known(ctx, finding))
+    struct run *run = ctx;
+    if (is_known(&run->findings, finding))
     {
         return;
     }
-    findings_print("", finding);
-    findings_add(ctx, finding);
+    findings_print("", finding, &run->files.baseline);
+    findings_add(&run->findings, finding);
 }
 
 static int judge(struct run *run)
@@ -112,12 +113,12 @@ static int judge(struct run *run)
         desc.ctx = &recording;
         run->findings.image = i + 1;
         rfn_ladder_exec(run->engine->ladder, i, &recording.bucket);
-        if (rfn_lint(run->image[i], run->device, report, &run->findings, &lint) != RFN_OK)
+        if (rfn_lint(run->image[i], run->device, report, run, &lint) != RFN_OK)
         {
             return run_failed("cannot check a graph");
         }
         int64_t start = tool_now_ns();
-        if (rfn_graph_diff(run->device, &desc, report, &run->findings, &diff) != RFN_OK)
+        if (rfn_graph_diff(run->device, &desc, report, run, &diff) != RFN_OK)
         {
             return run_failed("cannot compare recordings of a graph");
         }
@@ -160,7 +161,7 @@ static void take_mismatches(struct run *run)
             "in %lld verified steps %lld outputs or cache rows differ; the first that "
             "was wrong: %s",
             (long long)verify->steps, (long long)verify->mismatches, verify->first);
-        report(&run->findings, &finding);
+        report(run, &finding);
     }
 }
 
@@ -183,7 +184,7 @@ int run_inspect(struct run *run)
     for (int32_t i = run->printed; rfn_check_finding(run->check, i, &finding) == RFN_OK;
          i++)
     {
-        report(&run->findings, &finding);
+        report(run, &finding);
     }
     run->report.findings = run->findings.count;
     return status;

@@ -35,7 +35,7 @@ void run_print_findings(struct run *run)
         struct rfn_finding finding;
         if (rfn_check_finding(run->check, run->printed, &finding) == RFN_OK)
         {
-            findings_print("", &finding);
+            findings_print("", &finding, &run->files.baseline);
         }
     }
     run->report.findings = count;

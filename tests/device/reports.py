@@ -78,6 +78,8 @@ def check_files(check, program, folder):
         write(accepted, baseline)
         status, said = run(program, *again, "--report", report, "--sarif", sarif)
         check.due("accepted findings end with 0", status == 0, said)
+        check.due("each is told with its reason",
+                  said.count("accepted: planted, ") == said.count(" CAP") >= 1, said)
         check.due("reasons are told",
                   all(f["accepted"].startswith("planted") for f in read(report)["findings"]))
         check.due("suppressed in SARIF", all(
