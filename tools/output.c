@@ -99,14 +99,53 @@ static void forget(struct output *output)
 {
     free(output->target);
     free(output->temporary);
+    free(output->text);
     output->target = NULL;
     output->temporary = NULL;
+    output->text = NULL;
 }
 
 static int unopened(struct output *output, int error)
 {
     forget(output);
     return failed(output->path, error);
+}
+
+/* The file under its temporary name, with the mode of the one that it is to replace. */
+static FILE *begin(const struct output *output)
+{
+    struct stat info;
+    FILE *file = fopen(output->temporary, "w");
+    if (file != NULL && stat(output->target, &info) == 0 &&
+        fchmod(fileno(file), info.st_mode & 07777) != 0)
+    {
+        int error = errno;
+        fclose(file);
+        unlink(output->temporary);
+        errno = error;
+        file = NULL;
+    }
+    return file;
+}
+
+/* Writes what is in memory, and gives it its name. */
+static int make(const struct output *output)
+{
+    FILE *file = begin(output);
+    if (file == NULL)
+    {
+        return -1;
+    }
+    int bad = fwrite(output->text, 1, output->bytes, file) != output->bytes;
+    bad = fclose(file) != 0 || bad;
+    bad = bad || rename(output->temporary, output->target) != 0;
+    if (bad)
+    {
+        int error = errno;
+        unlink(output->temporary);
+        errno = error;
+    }
+    return bad;
 }
 
 int output_open(const char *path, int is_json, struct output *ret_output)
@@ -151,18 +190,15 @@ int output_open(const char *path, int is_json, struct output *ret_output)
     }
     snprintf(ret_output->temporary, bytes, "%s.%ld.tmp", ret_output->target,
              (long)getpid());
-    ret_output->file = fopen(ret_output->temporary, "w");
-    if (ret_output->file == NULL)
+    FILE *trial = begin(ret_output);
+    if (trial == NULL)
     {
         return unopened(ret_output, errno);
     }
-    if (exists && fchmod(fileno(ret_output->file), info.st_mode & 07777) != 0)
-    {
-        int error = errno;
-        output_drop(ret_output);
-        return failed(path, error);
-    }
-    return TOOL_OK;
+    fclose(trial);
+    unlink(ret_output->temporary);
+    ret_output->file = open_memstream(&ret_output->text, &ret_output->bytes);
+    return ret_output->file != NULL ? TOOL_OK : unopened(ret_output, errno);
 }
 
 int output_close(struct output *output, int bad)
@@ -175,16 +211,11 @@ int output_close(struct output *output, int bad)
     output->file = NULL;
     if (!bad && output->temporary != NULL)
     {
-        bad = rename(output->temporary, output->target) != 0;
+        bad = make(output);
     }
     int error = errno != 0 ? errno : EIO;
-    if (bad)
-    {
-        output_drop(output);
-        return failed(output->path, error);
-    }
     forget(output);
-    return TOOL_OK;
+    return bad ? failed(output->path, error) : TOOL_OK;
 }
 
 int output_json(struct output *output, json_t *json, const char *why)
@@ -210,9 +241,5 @@ void output_drop(struct output *output)
         fclose(output->file);
         output->file = NULL;
     }
-    if (output->temporary != NULL)
-    {
-        unlink(output->temporary);
-        forget(output);
-    }
+    forget(output);
 }

@@ -14,6 +14,8 @@ struct output
     const char *path;
     char *target;    /* what a link leads to, else the path */
     char *temporary; /* NULL: written in place (a pipe, a device) */
+    char *text;      /* what was written, until the file is closed */
+    size_t bytes;
 };
 
 /* TOOL_ARGUMENTS after an error line when two of them, of which some may be NULL, are one
@@ -23,18 +25,19 @@ int output_distinct(const char *const *path, int paths);
 /* The same when one of them is `input`, which is read. */
 int output_spares(const char *const *path, int paths, const char *input);
 
-/* Opens it under a temporary name; TOOL_ENVIRONMENT after an error line that names the
- * path. What stands there stays until it is closed; its mode is kept, and a link stays one. */
+/* Looks whether there can be such a file; TOOL_ENVIRONMENT after an error line that names the
+ * path. What stands there stays until it is closed; its mode is kept, and a link stays one. A
+ * run that is interrupted before leaves nothing. `ret_output` may not move. */
 int output_open(const char *path, int is_json, struct output *ret_output);
 
-/* Gives what was written to output->file its name; `bad`: it is not whole, and is removed. */
+/* Makes a file of what was written to output->file; `bad`: it is not whole, there is none. */
 int output_close(struct output *output, int bad);
 
 /* Writes the value and closes the file; takes the reference. NULL is the value that could not
  * be made: `why` says why, NULL: there was no memory for it. */
 int output_json(struct output *output, json_t *json, const char *why);
 
-/* Removes what was not closed. */
+/* Forgets what was not closed. */
 void output_drop(struct output *output);
 
 #endif

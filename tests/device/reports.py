@@ -10,6 +10,7 @@ import html.parser
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -314,6 +315,22 @@ def check_command(check, program, folder):
     check.due("nothing is left: %s" % left, not left)
 
 
+def check_interrupted(check, program, folder):
+    """Ctrl-C in the middle of a run: what stood there stands there, and nothing else does."""
+    inside = os.path.join(folder, "interrupted")
+    os.mkdir(inside)
+    path = os.path.join(inside, "r.json")
+    write(path, "as it was")
+    long = RUN[:-1] + ["100000", "--report", path, "--html", os.path.join(inside, "h.html")]
+    with subprocess.Popen([program] + long, stdout=subprocess.PIPE) as running:
+        running.stdout.readline()  # its files were opened before the first line
+        running.send_signal(signal.SIGINT)
+        running.stdout.read()
+    with open(path, encoding="utf-8") as file:
+        check.due("as it was", file.read() == "as it was")
+    check.due("nothing is left", os.listdir(inside) == ["r.json"], os.listdir(inside))
+
+
 def check_rules(check, program):
     """Each rule of the catalogue is there or not covered, and can be asked for."""
     status, said = run(program, words=["graph", "rules", "--json"])
@@ -397,6 +414,7 @@ def main():
             check_without_sites(check, sys.argv[1], folder)
             check_utf8(check, sys.argv[1], folder)
             check_command(check, sys.argv[1], folder)
+            check_interrupted(check, sys.argv[1], folder)
             check_rules(check, sys.argv[1])
             check_verified(check, sys.argv[1], folder)
             check_more(check, sys.argv[1])
