@@ -274,8 +274,12 @@ static void compare_node(struct diff *d, const struct rfn_image_node *n,
                    (uint32_t)m->value);
     number_differs(d, m, RFN_CAP005, "the host node's", "function", n->function,
                    m->function);
-    if (!d->moved)
-        number_differs(d, m, RFN_CAP005, "the host node's", "argument", n->user, m->user);
+    number_differs(d, m, RFN_CAP005, "the memset's", "bytes of an element",
+                   (uint32_t)n->value_bytes, (uint32_t)m->value_bytes);
+    if (d->moved)
+        return;
+    number_differs(d, m, RFN_CAP005, "the host node's", "argument", n->user, m->user);
+    number_differs(d, m, RFN_CAP005, "the node's", "event", n->event, m->event);
 }
 
 /* ---- graphs ------------------------------------------------------------------------ */

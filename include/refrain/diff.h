@@ -55,9 +55,9 @@ struct rfn_diff_info
 /**
  * Compares two images of one step. Reports with node, parameter and both values:
  *
- *     CAP005  a constant, a value of a memset, a host node's function or argument, an address;
- *             bytes of an argument struct that no table of the op names; a parameter of a
- *             foreign kernel (heuristic: it may be updated)
+ *     CAP005  a constant, a value of a memset, a host node's function or argument, an external
+ *             event, an address; bytes of an argument struct that no table of the op names; a
+ *             parameter of a foreign kernel (heuristic: it may be updated)
  *     CAP006  nodes, their order, launch shapes, extents of operands (with the constants of a
  *             kernel whose extents differ), bytes of copies
  *

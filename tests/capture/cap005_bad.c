@@ -1,5 +1,5 @@
 /* Bad: values that are read on the host are baked: a constant of an op, an address from a
- * caching allocator, fields that the op's table forgot, what a set writes. */
+ * caching allocator, fields that the op's table forgot, what a set writes, an event. */
 #include "tests/capture/diff.h"
 
 #include <stddef.h>
@@ -81,6 +81,35 @@ static enum rfn_status set(struct diff *d, struct rfn_stream *stream)
     return status ? status : then;
 }
 
+/* Two events in turn, one of which every replay records. */
+static enum rfn_status event(struct diff *d, struct rfn_stream *stream)
+{
+    struct step *s = d->s;
+    enum rfn_status status = rfn_index_topk(stream, &d->pick);
+    struct rfn_event *turn = d->round == RFN_DIFF_INPUTS ? s->join : s->fork;
+    line = step_device() == RFN_DEVICE_HOST ? __LINE__ + 1 : 0; /* no ledger has events */
+    enum rfn_status then = rfn_event_record(turn, stream, RFN_EVENT_EXTERNAL);
+    return status ? status : then;
+}
+
+/* The same bytes, but four at a time; no call here makes such a set. */
+static void set_of_words(struct step *s)
+{
+    struct rfn_image_node node = {
+        .type = RFN_IMAGE_MEMSET, .name = "memset", .value = 1, .value_bytes = 1
+    };
+    struct rfn_image from = { .name = "by hand", .nodes = 1, .node = &node };
+    struct rfn_image *first = NULL, *other = NULL;
+    struct rfn_diff_info info = { 0 };
+    WORKS(s, rfn_image_create(&from, &first));
+    node.value_bytes = 4;
+    WORKS(s, rfn_image_create(&from, &other));
+    WORKS(s, rfn_image_diff(first, other, 0, NULL, NULL, &info));
+    harness_check(&s->h, "a set of words", info.findings == 1, "%d", info.findings);
+    WORKS(s, rfn_image_destroy(&first));
+    WORKS(s, rfn_image_destroy(&other));
+}
+
 int main(int argc, char **argv)
 {
     static const struct
@@ -98,6 +127,7 @@ int main(int argc, char **argv)
         { left_out, "shift", "is 0 in the first recording and 1 in the second", 2, 1 },
         { set, "memset", "'value' is 0 in the first recording and 1 in the second", 2,
           0 },
+        { event, "event record", "the node's 'event' is ", 1, 0 },
     };
     struct step s;
     if (!step_open(&s, "cap005_bad", &argc, argv))
@@ -117,6 +147,7 @@ int main(int argc, char **argv)
         want.count = planted[i].count;
         diff_step(&want, planted[i].record);
     }
+    set_of_words(&s);
     step_verdict(&s, RFN_RULES, "", 0, "");
     return step_close(&s);
 }
