@@ -303,8 +303,10 @@ static void compare(struct rfn_lint_list *list, const struct before *b,
     uint64_t end = end_of(x) < end_of(y) ? end_of(x) : end_of(y);
     int32_t outer = list->inside;
     list->inside = outer ? outer : y->node + 1;
+    /* What is proved of a place stays so beside what is only likely. */
+    uint64_t key = 2 * (uint64_t)x->by->line + (how == LIKELY);
     struct rfn_finding *f = rfn_lint_found(
-        list, y->image, y->by, RFN_CAP022, (uint64_t)x->by->line,
+        list, y->image, y->by, RFN_CAP022, key,
         RFN_LINT_NODE " %s '%s' and " RFN_LINT_NODE
                       " at %s:%d %s '%s', with no order between them: both touch bytes "
                       "between %#llx and %#llx",

@@ -185,6 +185,39 @@ static void check_foreign(struct step *s)
     WORKS(s, rfn_image_destroy(&made));
 }
 
+static void count_sure(void *ctx, const struct rfn_finding *f)
+{
+    int32_t *sure = ctx;
+    sure[f->confidence == RFN_HEURISTIC] += f->rule == RFN_CAP022;
+}
+
+/* Two chains side by side whose kernels, of the same names, meet twice: in bytes that both
+ * write, and where one writes some of a pool and the other all of it. */
+static void check_sure_and_not(struct step *s)
+{
+    struct rfn_image_access row = lint_memory(0x7f0000000000, 64);
+    struct rfn_image_access some = lint_memory(0x7f0000001000, 64), all = some;
+    row.rows = all.rows = 1;
+    row.row_bytes = 64;
+    all.bytes = all.row_bytes = 4096;
+    struct rfn_image_access *touched[] = { &row, &row, &some, &all };
+    struct rfn_image_node node[] = { lint_kernel("a", 0), lint_kernel("b", 0),
+                                     lint_kernel("a", 0), lint_kernel("b", 0) };
+    for (int i = 0; i < 4; i++)
+    {
+        node[i].accesses = 1;
+        node[i].access = touched[i];
+    }
+    struct rfn_image_edge edge[] = { { 0, 2, 0 }, { 1, 3, 0 } };
+    struct rfn_image image = { "twice", "cuda", 0, 4, 2, node, edge }, *made = NULL;
+    int32_t sure[2] = { 0, 0 };
+    WORKS(s, rfn_image_create(&image, &made));
+    WORKS(s, rfn_lint(made, NULL, count_sure, sure, NULL));
+    harness_check(&s->h, "one that is sure, one that is not",
+                  sure[0] == 1 && sure[1] == 1, "%d and %d", sure[0], sure[1]);
+    WORKS(s, rfn_image_destroy(&made));
+}
+
 int main(int argc, char **argv)
 {
     struct step s;
@@ -195,5 +228,6 @@ int main(int argc, char **argv)
     check_empty(&s);
     check_info(&s);
     check_foreign(&s);
+    check_sure_and_not(&s);
     return step_close(&s);
 }
