@@ -64,7 +64,8 @@ struct rfn_device_desc
     int32_t check;
     /* Host device, with check: installs a SIGSEGV handler (chained) that lets an access to
      * pinned memory under copy through and records it, under every schedule: a copy is under
-     * way until the host has waited for it. */
+     * way until the host has waited for it. A system call raises no signal: read() into a page
+     * that is under copy, be it beside the copied bytes, fails with EFAULT. */
     int32_t fault_handler;
     enum rfn_host_sched sched;
     uint64_t sched_seed;
