@@ -39,7 +39,8 @@ struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
                                    const struct rfn_image_node *node, enum rfn_rule rule,
                                    uint64_t key, const char *format, ...)
 {
-    for (int32_t i = 0; i < list->items; i++)
+    /* The newest first: pairs of nodes come in turn, thousands of one place. */
+    for (int32_t i = list->items - 1; i >= 0; i--)
     {
         struct rfn_lint_item *item = &list->item[i];
         if (item->finding.rule != rule || item->key != key || !same_place(item, node))
