@@ -92,7 +92,7 @@ struct rfn_backend
     int (*open)(const struct rfn_device_desc *desc, void **ret_impl, char *why,
                 size_t why_bytes);
     void (*close)(void *impl);                             /* waits for what runs */
-    void (*info)(void *impl, struct rfn_device_info *ret); /* kind, check and sched too */
+    int (*info)(void *impl, struct rfn_device_info *ret); /* kind, check and sched too */
     int (*device_sync)(void *impl);
     int (*fault)(void *impl, struct rfn_fault *ret);
     int (*thread_mode)(void *impl, enum rfn_capture_mode *mode);

@@ -257,8 +257,8 @@ enum rfn_status rfn_device_query(struct rfn_device *device,
     if (status != RFN_OK)
         return status;
     memset(ret_info, 0, sizeof *ret_info);
-    device->backend->info(device->impl, ret_info);
-    return RFN_OK;
+    int code = device->backend->info(device->impl, ret_info);
+    return code ? rfn_call_failed(device, "device_query", code) : RFN_OK;
 }
 
 enum rfn_status rfn_device_sync(struct rfn_device *device)

@@ -276,13 +276,13 @@ static void close_device(void *impl)
     free(d);
 }
 
-static void info(void *impl, struct rfn_device_info *ret)
+static int info(void *impl, struct rfn_device_info *ret)
 {
     struct rfn_cuda *d = impl;
     size_t free_bytes = 0;
     size_t bytes = 0;
     int before = rfn_cuda_enter(d);
-    rfn_cuda_leave(d, before, cudaMemGetInfo(&free_bytes, &bytes));
+    int code = rfn_cuda_leave(d, before, cudaMemGetInfo(&free_bytes, &bytes));
     *ret = (struct rfn_device_info) {
         .kind = RFN_DEVICE_CUDA,
         .check = d->check,
@@ -293,6 +293,7 @@ static void info(void *impl, struct rfn_device_info *ret)
         .memory_free_bytes = (int64_t)free_bytes,
     };
     memcpy(ret->name, d->name, sizeof ret->name);
+    return code;
 }
 
 static int device_sync(void *impl)

@@ -198,7 +198,7 @@ static void host_close(void *impl)
 
 /* ---- the device ------------------------------------------------------------------- */
 
-static void host_info(void *impl, struct rfn_device_info *ret)
+static int host_info(void *impl, struct rfn_device_info *ret)
 {
     struct rfn_host_device *d = impl;
     int64_t page = sysconf(_SC_PAGESIZE);
@@ -210,6 +210,7 @@ static void host_info(void *impl, struct rfn_device_info *ret)
     ret->sched = d->sched;
     ret->memory_bytes = page * sysconf(_SC_PHYS_PAGES);
     ret->memory_free_bytes = page * sysconf(_SC_AVPHYS_PAGES);
+    return 0;
 }
 
 static int host_device_sync(void *impl)

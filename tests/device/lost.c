@@ -90,26 +90,34 @@ static void everything_is_made(struct lost *l, struct test *t)
 enum first
 {
     QUERY,
+    DEVICE_QUERY,
     SYNC,
     EXEC_DESTROY,
     MEMORY_FREE,
     LADDER_DESTROY,
     WAYS
 };
-static const char *const way_name[WAYS] = { "stream_query", "stream_sync", "exec_destroy",
-                                            "memory_free", "ladder_destroy" };
+static const char *const way_name[WAYS] = { "stream_query", "device_query",
+                                            "stream_sync",  "exec_destroy",
+                                            "memory_free",  "ladder_destroy" };
 
 static enum rfn_status look(struct lost *l, enum first way)
 {
     struct rfn_device *dev = l->t->dev;
     enum rfn_capture_mode mode = RFN_CAPTURE_RELAXED; /* captures are open */
     enum rfn_status status = RFN_NOT_READY;
+    struct rfn_device_info info;
     OK(l->t, rfn_thread_mode_exchange(dev, &mode));
     switch (way)
     {
     case QUERY:
         while (status == RFN_NOT_READY)
             status = rfn_stream_query(l->stream);
+        break;
+    case DEVICE_QUERY: /* waits for nothing */
+        status = RFN_OK;
+        for (int i = 0; status == RFN_OK && i < 1000000; i++)
+            status = rfn_device_query(dev, &info);
         break;
     case SYNC:
         status = rfn_stream_sync(l->stream);
