@@ -91,7 +91,7 @@ struct rfn_backend
     /* Failure writes a reason for people into why (what is missing). */
     int (*open)(const struct rfn_device_desc *desc, void **ret_impl, char *why,
                 size_t why_bytes);
-    void (*close)(void *impl);                             /* waits for what runs */
+    void (*close)(void *impl);                            /* waits for what runs */
     int (*info)(void *impl, struct rfn_device_info *ret); /* kind, check and sched too */
     int (*device_sync)(void *impl);
     int (*fault)(void *impl, struct rfn_fault *ret);

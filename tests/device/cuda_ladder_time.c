@@ -4,7 +4,7 @@
  * device's in its first node.
  *
  * A step that is queued behind others is held to the limit. The first one after the stream was
- * waited for finds the processor's caches cold: the driver's own launch costs it 3 to 40 us
+ * waited for finds the processor's caches cold: the driver's own launch costs it 3 to 65 us
  * then. Both are printed, beside a bare launch of the same nodes.
  *
  *     cuda_ladder_time [--seed N] [result.json]
@@ -26,7 +26,9 @@
 #define ROUNDS 3 /* the best counts: other work of the machine is not ours */
 #define NODES_PER_LAYER 7
 #define LADDER_MS 300
-#define REPLAY_US 10
+#define REPLAY_US                                                                        \
+    10 /* where a bare launch takes BARE_US or less; else more in proportion */
+#define BARE_US 3
 #define UPDATE_US 8
 #define UPDATES RFN_ATTENTION_RECORDS /* in a row, each with a record of its own */
 
@@ -266,7 +268,7 @@ static void replay(struct rig *r, struct rfn_ladder *ladder, enum handed handed,
                                         "replay, rows up to their last page",
                                         "replay, whole tables, the same",
                                         "replay, whole tables, all copied" };
-    const int ahead = handed == NOTHING || handed == PAGES_OF_TWO ? AHEAD : 1;
+    const int ahead = handed <= USED ? AHEAD : 1;
     double us[STEPS], step_us = 0;
     int32_t from[LIVE], to[LIVE];
     for (int i = 0; i < STEPS; i++)
@@ -438,11 +440,15 @@ int main(int argc, char **argv)
                   layer_nodes);
     harness_check(&t.h, "the ladder is there in time", ladder_ms < LADDER_MS,
                   "%.1f ms where %d are allowed", ladder_ms, LADDER_MS);
+    const double slow = bare.queued > BARE_US ? bare.queued / BARE_US : 1;
     harness_check(&t.h, "an unchanged step is little work for the host",
-                  same.queued < REPLAY_US, "%.2f us where %d are allowed", same.queued,
-                  REPLAY_US);
-    harness_check(&t.h, "so is one in which two requests grow", grown.queued < REPLAY_US,
-                  "%.2f us where %d are allowed", grown.queued, REPLAY_US);
+                  same.queued < REPLAY_US * slow,
+                  "%.2f us where %.1f are allowed beside a bare launch of %.2f",
+                  same.queued, REPLAY_US * slow, bare.queued);
+    harness_check(&t.h, "so is one in which two requests grow",
+                  grown.queued < REPLAY_US * slow,
+                  "%.2f us where %.1f are allowed beside a bare launch of %.2f",
+                  grown.queued, REPLAY_US * slow, bare.queued);
     printf(
         "  step_update, one of %d: %.2f us; with records %.2f us, with a record of its "
         "turn %.2f us\n",
