@@ -34,6 +34,17 @@ static int make_room(struct rfn_lint_list *list)
     return 1;
 }
 
+/* All copies have one name: without a site baselines tell them apart by what they move. */
+static void name_call(const struct rfn_image_node *n, char *text, size_t bytes)
+{
+    rfn_image_label(n ? n->name : "", text, bytes);
+    if (!n || n->file[0] || !n->accesses ||
+        (n->type != RFN_IMAGE_MEMCPY && n->type != RFN_IMAGE_MEMSET))
+        return;
+    size_t used = strlen(text);
+    snprintf(text + used, bytes - used, " of %lld bytes", (long long)n->access[0].bytes);
+}
+
 struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
                                    const struct rfn_image *image,
                                    const struct rfn_image_node *node, enum rfn_rule rule,
@@ -76,7 +87,7 @@ struct rfn_finding *rfn_lint_found(struct rfn_lint_list *list,
         .fix = info->fix,
         .driver = "",
     };
-    rfn_image_label(node ? node->name : "", item->api, sizeof item->api);
+    name_call(node, item->api, sizeof item->api);
     va_list args;
     va_start(args, format);
     vsnprintf(item->why, sizeof item->why, format, args);

@@ -427,8 +427,8 @@ RFN_API size_t rfn_finding_text(const struct rfn_finding *finding, char *text,
 
 /**
  * Writes what a finding is known by from run to run: rule, file, call and region, without
- * line, stream, thread, capture and values. NUL-terminated and cut at `bytes`. Returns the
- * length that it needs.
+ * line, stream, thread, capture and values; of a copy or a set without a file also its bytes.
+ * NUL-terminated and cut at `bytes`. Returns the length that it needs.
  *
  * Capture   Safe. Touches no device.
  * Threads   Any.

@@ -37,7 +37,10 @@ static inline void lint_report(void *ctx, const struct rfn_finding *f)
                   rfn_rule_query(w->rule)->id);
     int line = w->at ? *w->at : w->line;
     harness_check(h, "the line", f->line == line, "%d, not %d", f->line, line);
-    harness_check(h, "the node", !strcmp(f->api, w->name), "%s, not %s", f->api, w->name);
+    size_t name = strlen(w->name); /* behind it a copy without a site has its bytes */
+    int named = !strncmp(f->api, w->name, name) &&
+                (!f->api[name] || (!f->line && !strncmp(f->api + name, " of ", 4)));
+    harness_check(h, "the node", named, "%s, not %s", f->api, w->name);
     harness_check(h, "the words", !w->words || strstr(f->why, w->words), "no '%s' in: %s",
                   w->words ? w->words : "", f->why);
     harness_check(h, "how sure",
