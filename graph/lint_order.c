@@ -2,6 +2,7 @@
 #define RFN_NO_SITES
 #include "graph/lint.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -302,18 +303,20 @@ static void compare(struct rfn_lint_list *list, const struct before *b,
     uint64_t begin = begin_of(x) > begin_of(y) ? begin_of(x) : begin_of(y);
     uint64_t end = end_of(x) < end_of(y) ? end_of(x) : end_of(y);
     int32_t outer = list->inside;
+    char site[256] = "";
+    if (x->by->file[0])
+        snprintf(site, sizeof site, " at %s:%d", x->by->file, x->by->line);
     list->inside = outer ? outer : y->node + 1;
     /* What is proved of a place stays so beside what is only likely. */
     uint64_t key = 2 * (uint64_t)x->by->line + (how == LIKELY);
     struct rfn_finding *f = rfn_lint_found(
         list, y->image, y->by, RFN_CAP022, key,
         RFN_LINT_NODE " %s '%s' and " RFN_LINT_NODE
-                      " at %s:%d %s '%s', with no order between them: both touch bytes "
+                      "%s %s '%s', with no order between them: both touch bytes "
                       "between %#llx and %#llx",
         RFN_LINT_NAMES(y->image, y->by), verb(y), y->access->name,
-        RFN_LINT_NAMES(x->image, x->by), x->by->file[0] ? x->by->file : "(no site)",
-        x->by->line, verb(x), x->access->name, (unsigned long long)begin,
-        (unsigned long long)end);
+        RFN_LINT_NAMES(x->image, x->by), site, verb(x), x->access->name,
+        (unsigned long long)begin, (unsigned long long)end);
     list->inside = outer;
     if (how == LIKELY)
         f->confidence = RFN_HEURISTIC;
