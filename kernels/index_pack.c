@@ -56,16 +56,14 @@ static void pack_row(const void *v, const struct rfn_format_info *info, int64_t 
 static void host(const void *v, const struct rfn_host_env *env)
 {
     const ARGS *a = v;
-    const struct rfn_bound_set own =
-        rfn_bounds_of_pool(&a->bounds, a->k.shape[0], &a->pool);
     struct rfn_pack pack = { .op = "index_pack",
                              .args = a,
                              .row = pack_row,
+                             .bounds = &a->bounds,
                              .slots = &a->slots,
                              .live = &a->live,
                              .pool = &a->pool };
-    if (rfn_bounds_hold(&a->bounds, &own, pack.op, env->fault))
-        rfn_pack_rows(&pack, env);
+    rfn_pack_rows(&pack, env);
 }
 
 static struct rfn_cost cost(const void *v)

@@ -6,6 +6,7 @@
 #ifndef RFN_KERNELS_PACK_H
 #define RFN_KERNELS_PACK_H
 
+#include "kernels/bounds.h"
 #include "kernels/op.h"
 #include "kernels/parallel.h"
 
@@ -18,6 +19,7 @@ struct rfn_pack
     const char *op;
     const void *args;
     rfn_pack_fn *row;
+    const struct rfn_bounds *bounds;
     const struct rfn_tensor *slots, *live; /* of the arguments */
     const struct rfn_pool *pool;
     int64_t rows;
@@ -50,10 +52,14 @@ static inline void rfn_pack_part(void *ctx, int64_t part)
     }
 }
 
-/* Fills in rows, parts and note, and packs. */
+/* Fills in rows, parts and note, and packs; nothing where the bounds do not hold. */
 static inline void rfn_pack_rows(struct rfn_pack *pack, const struct rfn_host_env *env)
 {
     struct rfn_fault seen = { 0 };
+    const struct rfn_bound_set own =
+        rfn_bounds_of_pool(pack->bounds, pack->slots->shape[0], pack->pool);
+    if (!rfn_bounds_hold(pack->bounds, &own, pack->op, env->fault))
+        return;
     pack->rows = rfn_live_rows(pack->live, pack->slots->shape[0]);
     pack->parts = env->threads < pack->rows ? env->threads : (int)pack->rows;
     pack->note = env->fault ? &seen : NULL;
